@@ -1,0 +1,1 @@
+"""Entry: command line, running a recipe, and meeting an installed SpeechBrain."""

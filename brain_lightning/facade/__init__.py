@@ -1,0 +1,1 @@
+"""Facade: the names that a recipe uses, Brain first."""

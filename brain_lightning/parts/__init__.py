@@ -1,0 +1,1 @@
+"""Parts: run options, checkpoints, data, epochs, training log. Usable alone, without Lightning or Brain."""

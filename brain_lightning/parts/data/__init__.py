@@ -1,0 +1,1 @@
+"""Loaders, samplers and batches that a recipe's make_dataloader needs."""

@@ -1,0 +1,1 @@
+"""Epoch counters whose position is saved in a checkpoint."""

@@ -1,0 +1,1 @@
+"""Run options: declared once, read from a dictionary or a command line."""

@@ -1,0 +1,1 @@
+"""Precision names and the autocast contexts that they stand for."""
