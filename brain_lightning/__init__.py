@@ -1,0 +1,1 @@
+"""SpeechBrain recipes on Lightning."""
