@@ -1,0 +1,125 @@
+"""How torch modules, optimizers, schedulers and gradient scalers are saved and loaded."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+import weakref
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brain_lightning.parts.checkpoints.key_mapping import hook_on_loading_state_dict_checkpoint
+
+logger = logging.getLogger(__name__)
+
+WEAKREF_MARKER = "WEAKREF"
+"""Stands in a saved CyclicLR state for the scale function, which cannot be saved."""
+
+
+def load_plain(path: str | Path, device: str | torch.device = "cpu") -> Any:
+    """Read tensors and plain values from a file that ``torch.save`` wrote, running no code in it.
+
+    Raises:
+        ValueError: the file holds pickled objects of other classes.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} could not be read as tensors and plain values. If it is an intact file, it "
+            "holds pickled Python objects, and loading those can run any code. If you trust it, "
+            "give this recoverable a custom_load_hook that calls torch.load(path, "
+            "weights_only=False), or allow the classes with torch.serialization.add_safe_globals. "
+            f"torch says: {error}"
+        ) from error
+
+
+def torch_patched_state_dict_load(
+    path: str | Path, device: str | torch.device = "cpu"
+) -> dict[str, Any]:
+    """Read a state dict and bring its old key names up to date. Nothing is loaded into a module."""
+    return hook_on_loading_state_dict_checkpoint(load_plain(path, device))
+
+
+def torch_recovery(obj: Any, path: str | Path, end_of_epoch: bool) -> None:
+    """Default load hook: strict ``load_state_dict`` of what ``path`` holds.
+
+    ``end_of_epoch`` makes no difference here.
+    """
+    del end_of_epoch
+    state_dict = torch_patched_state_dict_load(path, "cpu")
+    load_state_dict_strictly(obj, state_dict)
+
+
+def load_state_dict_strictly(obj: Any, state_dict: dict[str, Any]) -> None:
+    """``obj.load_state_dict(state_dict)``, with ``strict=True`` where the object knows it."""
+    try:
+        obj.load_state_dict(state_dict, strict=True)
+    except TypeError:  # optimizers and schedulers take the state only
+        obj.load_state_dict(state_dict)
+
+
+def write_state_dict(obj: Any, path: str | Path) -> None:
+    """Write ``obj.state_dict()`` to ``path`` in the calling process."""
+    state_dict = obj.state_dict()
+    if not state_dict:
+        logger.warning("Saving an empty state_dict for %s in %s.", obj, path)
+    torch.save(state_dict, path)
+
+
+def torch_save(obj: Any, path: str | Path) -> None:
+    """Default save hook: the main process writes ``obj.state_dict()`` to ``path``."""
+    from brain_lightning.ground.ranks import main_process_only
+
+    main_process_only(write_state_dict)(obj, path)
+
+
+def torch_save_once_per_node(obj: Any, path: str | Path) -> None:
+    """The default save hook for nodes that share no file system: one process a node writes."""
+    from brain_lightning.ground.ranks import once_per_node
+
+    once_per_node(write_state_dict)(obj, path)
+
+
+def torch_parameter_transfer(obj: Any, path: str | Path) -> None:
+    """Default transfer hook: load what fits by name and log a warning for each other name."""
+    state_dict = torch_patched_state_dict_load(path, "cpu")
+    incompatible = obj.load_state_dict(state_dict, strict=False)
+    for key in incompatible.missing_keys:
+        logger.warning("%s has the parameter %r, which %s lacks; it is unchanged", obj, key, path)
+    for key in incompatible.unexpected_keys:
+        logger.warning("%s holds the parameter %r, for which %s has no place", path, key, obj)
+
+
+def save_cyclic_lr(obj: Any, path: str | Path) -> None:
+    """Save hook for CyclicLR, whose state holds a weak reference that cannot be pickled."""
+    from brain_lightning.ground.ranks import main_process_only
+
+    main_process_only(_write_cyclic_lr)(obj, path)
+
+
+def _write_cyclic_lr(obj: Any, path: str | Path) -> None:
+    state_dict = obj.state_dict()
+    if state_dict.get("_scale_fn_ref") is not None:
+        state_dict["_scale_fn_ref"] = WEAKREF_MARKER
+    torch.save(state_dict, path)
+
+
+def load_cyclic_lr(obj: Any, path: str | Path, end_of_epoch: bool) -> None:
+    """Load hook for CyclicLR; the scale function stays the one it was constructed with."""
+    del end_of_epoch
+    state_dict = load_plain(path)
+    own = getattr(obj, "_scale_fn_ref", None)
+    if state_dict.get("_scale_fn_ref") == WEAKREF_MARKER:
+        if not isinstance(own, weakref.WeakMethod):
+            warnings.warn(
+                f"{path} was saved from a CyclicLR with another kind of scale function. Construct "
+                "it with the arguments it had when it was saved.",
+                stacklevel=2,
+            )
+        # SpeechBrain puts the marker itself into the scheduler, which then cannot step.
+        state_dict["_scale_fn_ref"] = own
+    load_state_dict_strictly(obj, state_dict)
