@@ -1,1 +1,1 @@
-"""Ground: what everything else stands on. Imports torch and the standard library only."""
+"""Ground: what everything else stands on; it imports nothing of this package's other layers."""

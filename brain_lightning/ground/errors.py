@@ -1,0 +1,50 @@
+"""Error classes; each is also the built-in error that a user would expect to catch."""
+
+
+class OptionError(ValueError):
+    """A run option has a value, or stands beside another one, that cannot work."""
+
+
+class HyperparameterFileError(ValueError):
+    """A hyperparameter file or its overrides cannot be read as what they should be."""
+
+
+class MissingHyperparameterFileError(HyperparameterFileError, FileNotFoundError):
+    """A hyperparameter file is not there."""
+
+
+class MissingHyperparameterKeyError(HyperparameterFileError, KeyError):
+    """An override names a key that the hyperparameter file does not have."""
+
+    def __str__(self) -> str:
+        """Return the sentence itself, where KeyError would put it in quotes."""
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingExtraError(ImportError):
+    """Something asked for needs an optional package that is not installed.
+
+    Arguments
+    ---------
+    wanted:
+        What was asked for, as the user would name it.
+    extra:
+        The extra of this package that brings what is missing.
+    """
+
+    def __init__(self, wanted: str, extra: str) -> None:
+        """Name what was wanted and the extra to install."""
+        super().__init__(
+            f"{wanted} needs a package that is not installed: "
+            f"install it with `pip install 'brain-lightning[{extra}]'`."
+        )
+        self.wanted = wanted
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:
+        """Let the error travel between processes; its constructor takes other arguments."""
+        return type(self), (self.wanted, self.extra)
+
+
+class MainProcessError(RuntimeError):
+    """What only the main process runs failed there, and the other processes cannot go on."""
