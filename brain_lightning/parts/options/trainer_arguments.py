@@ -1,0 +1,58 @@
+"""Mappings of ``lightning.Trainer`` arguments: written on a command line, and merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ruamel.yaml
+from ruamel.yaml.error import YAMLError
+
+
+def read_scalar(text: str) -> Any:
+    """Read a value as HyperPyYAML would (YAML 1.2: ``1e-3`` is a number, ``yes`` a string).
+
+    Raises
+    ------
+    ValueError
+        When the text is no YAML value.
+    """
+    try:
+        return ruamel.yaml.YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(
+            f"{text!r} is no YAML value ({problem}). Put quotes inside the quotes of the "
+            "shell to give a string with special characters."
+        ) from error
+
+
+def nested(dotted_key: str, value: Any) -> dict[str, Any]:
+    """Return ``{"a": {"b": value}}`` for the key ``a.b``.
+
+    Raises
+    ------
+    ValueError
+        When a part of the key is empty.
+    """
+    parts = dotted_key.split(".")
+    if not all(parts):
+        raise ValueError(
+            f"trainer.{dotted_key} has an empty part; write it as trainer.KEY or trainer.KEY.KEY."
+        )
+    for part in reversed(parts):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``changes``; plain mappings are merged key by key."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(below, value)
+        else:
+            result[key] = value
+    return result
