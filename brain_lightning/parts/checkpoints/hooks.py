@@ -7,16 +7,15 @@ marked with either library's decorators can be registered with either.
 from __future__ import annotations
 
 import inspect
-import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from functools import wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
 
+from brain_lightning.parts.checkpoints.main_process_hooks import on_main_process
 from brain_lightning.parts.checkpoints.torch_hooks import (
     load_cyclic_lr,
     save_cyclic_lr,
@@ -25,8 +24,6 @@ from brain_lightning.parts.checkpoints.torch_hooks import (
     torch_save,
     torch_save_once_per_node,
 )
-
-logger = logging.getLogger(__name__)
 
 Hook = Callable[..., Any]
 Registry = MutableMapping[type, Hook]
@@ -126,7 +123,7 @@ def register_checkpoint_hooks(cls: Class, save_on_main_only: bool = True) -> Cla
     """
     for method in list(vars(cls).values()):
         if hasattr(method, SAVER_MARK):
-            DEFAULT_SAVE_HOOKS[cls] = _on_main_process(method) if save_on_main_only else method
+            DEFAULT_SAVE_HOOKS[cls] = on_main_process(method) if save_on_main_only else method
         if hasattr(method, LOADER_MARK):
             DEFAULT_LOAD_HOOKS[cls] = method
         if hasattr(method, TRANSFER_MARK):
@@ -136,16 +133,6 @@ def register_checkpoint_hooks(cls: Class, save_on_main_only: bool = True) -> Cla
     if other is not None:
         _register_there(other, cls, save_on_main_only)
     return cls
-
-
-def _on_main_process(method: Hook) -> Hook:
-    @wraps(method)
-    def on_main_process(*args: Any, **kwargs: Any) -> Any:
-        from brain_lightning.ground.ranks import main_process_only
-
-        return main_process_only(method)(*args, **kwargs)
-
-    return on_main_process
 
 
 def register_with(module: ModuleType) -> None:
@@ -204,7 +191,7 @@ def _without_their_process_guard(cls: type, hook: Hook) -> Hook:
     # and it cannot know of our guard around it. So the method itself runs, under our guard.
     method = getattr(hook, "__wrapped__", None)
     is_marked_method = any(method is member for member in vars(cls).values())
-    return _on_main_process(method) if method is not None and is_marked_method else hook
+    return on_main_process(method) if method is not None and is_marked_method else hook
 
 
 def has_unregistered_marks(obj: object) -> bool:

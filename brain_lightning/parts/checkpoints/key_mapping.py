@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TypeVar
 
-logger = logging.getLogger(__name__)
+from brain_lightning.ground.loggers import get_logger
+
+logger = get_logger(__name__)
 
 Value = TypeVar("Value")
 

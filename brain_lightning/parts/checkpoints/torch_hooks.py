@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import warnings
 import weakref
@@ -11,9 +10,12 @@ from typing import Any
 
 import torch
 
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.ranks import once_per_node
 from brain_lightning.parts.checkpoints.key_mapping import hook_on_loading_state_dict_checkpoint
+from brain_lightning.parts.checkpoints.main_process_hooks import on_main_process
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 WEAKREF_MARKER = "WEAKREF"
 """Stands in a saved CyclicLR state for the scale function, which cannot be saved."""
@@ -70,18 +72,16 @@ def write_state_dict(obj: Any, path: str | Path) -> None:
     torch.save(state_dict, path)
 
 
+@on_main_process
 def torch_save(obj: Any, path: str | Path) -> None:
     """Default save hook: the main process writes ``obj.state_dict()`` to ``path``."""
-    from brain_lightning.ground.ranks import main_process_only
-
-    main_process_only(write_state_dict)(obj, path)
+    write_state_dict(obj, path)
 
 
+@once_per_node
 def torch_save_once_per_node(obj: Any, path: str | Path) -> None:
     """The default save hook for nodes that share no file system: one process a node writes."""
-    from brain_lightning.ground.ranks import once_per_node
-
-    once_per_node(write_state_dict)(obj, path)
+    write_state_dict(obj, path)
 
 
 def torch_parameter_transfer(obj: Any, path: str | Path) -> None:
@@ -94,18 +94,18 @@ def torch_parameter_transfer(obj: Any, path: str | Path) -> None:
         logger.warning("%s holds the parameter %r, for which %s has no place", path, key, obj)
 
 
+@on_main_process
 def save_cyclic_lr(obj: Any, path: str | Path) -> None:
     """Save hook for CyclicLR, whose state holds a weak reference that cannot be pickled."""
-    from brain_lightning.ground.ranks import main_process_only
-
-    main_process_only(_write_cyclic_lr)(obj, path)
+    torch.save(cyclic_lr_state(obj), path)
 
 
-def _write_cyclic_lr(obj: Any, path: str | Path) -> None:
-    state_dict = obj.state_dict()
+def cyclic_lr_state(obj: Any) -> dict[str, Any]:
+    """Return the state of a CyclicLR with a marker where the weak reference stands."""
+    state_dict: dict[str, Any] = obj.state_dict()
     if state_dict.get("_scale_fn_ref") is not None:
         state_dict["_scale_fn_ref"] = WEAKREF_MARKER
-    torch.save(state_dict, path)
+    return state_dict
 
 
 def load_cyclic_lr(obj: Any, path: str | Path, end_of_epoch: bool) -> None:

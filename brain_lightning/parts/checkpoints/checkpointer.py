@@ -1,0 +1,428 @@
+"""Saves, finds, loads and deletes checkpoints, in SpeechBrain's format and with its interface."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.ranks import alone, if_main_process, main_process_only
+from brain_lightning.parts.checkpoints.checkpoint import (
+    METAFNAME,
+    Checkpoint,
+    ckpt_recency,
+    find_paramfiles,
+    is_checkpoint_dir,
+)
+from brain_lightning.parts.checkpoints.draft import CheckpointDraft
+from brain_lightning.parts.checkpoints.durable_folder import delete_folder, settle
+from brain_lightning.parts.checkpoints.errors import (
+    CheckpointError,
+    DamagedCheckpointError,
+    RecoverablesTypeError,
+    as_checkpoint_error,
+)
+from brain_lightning.parts.checkpoints.hook_choice import (
+    ChosenHook,
+    choose_load_hooks,
+    choose_save_hooks,
+    need_other_processes,
+)
+from brain_lightning.parts.checkpoints.hooks import Hook
+from brain_lightning.parts.checkpoints.joint_save import save_jointly
+from brain_lightning.parts.checkpoints.meta_file import read_meta
+from brain_lightning.parts.checkpoints.recovery import (
+    LoadRules,
+    choose_whole,
+    whole_ones_sentence,
+)
+from brain_lightning.parts.checkpoints.selection import (
+    ImportanceKey,
+    Predicate,
+    choose_deletions,
+    rank_checkpoints,
+)
+
+logger = get_logger(__name__)
+
+
+class Checkpointer:
+    """Saves checkpoints and recovers from them.
+
+    Each checkpoint is a folder in ``checkpoints_dir`` with one file for each recoverable; see
+    :class:`Checkpoint`. SpeechBrain reads what is saved here and the other way round.
+
+    A save is all or nothing, and so is a deletion: whatever happens meanwhile, a checkpoint that
+    can be seen is whole. When only the main process has to write (which is so unless a
+    ``custom_save_hook`` or a saver registered with ``save_on_main_only=False`` is there), no
+    process waits for another in a save or a deletion, so it may as well be called by the main
+    process alone.
+    """
+
+    def __init__(
+        self,
+        checkpoints_dir: str | Path,
+        recoverables: Mapping[str, Any] | None = None,
+        custom_load_hooks: Mapping[str, Hook] | None = None,
+        custom_save_hooks: Mapping[str, Hook] | None = None,
+        allow_partial_load: bool = False,
+    ) -> None:
+        """Create the folder, and tidy up in it after a process that was killed.
+
+        Arguments:
+            checkpoints_dir: The folder of the checkpoints.
+            recoverables: Unique name -> object to save and load. More can be added later.
+            custom_load_hooks: Name -> function ``(object, path, end_of_epoch)``.
+            custom_save_hooks: Name -> function ``(object, path)``.
+            allow_partial_load: Load what a checkpoint has and leave other recoverables as they are.
+        """
+        self.checkpoints_dir = Path(checkpoints_dir)
+        self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        self.recoverables: dict[str, Any] = {}
+        self.optional_recoverables: dict[str, bool] = {}
+        if recoverables is not None:
+            self.add_recoverables(recoverables)
+        self.custom_load_hooks: dict[str, Hook] = dict(custom_load_hooks or {})
+        self.custom_save_hooks: dict[str, Hook] = dict(custom_save_hooks or {})
+        self.allow_partial_load = allow_partial_load
+        self._before_access: Callable[[], None] | None = None
+        self._tidy_up()
+
+    def add_recoverable(
+        self,
+        name: str,
+        obj: Any,
+        custom_load_hook: Hook | None = None,
+        custom_save_hook: Hook | None = None,
+        optional_load: bool = False,
+    ) -> None:
+        """Add an object to save and load.
+
+        Arguments:
+            name: Unique; its file in a checkpoint is named so.
+            obj: The object.
+            custom_load_hook: Function ``(obj, path, end_of_epoch)`` used to load it.
+            custom_save_hook: Function ``(obj, path)`` used to save it.
+            optional_load: A checkpoint without it can be loaded, with a warning.
+        """
+        self.recoverables[name] = obj
+        self.optional_recoverables[name] = optional_load
+        if custom_load_hook is not None:
+            self.custom_load_hooks[name] = custom_load_hook
+        if custom_save_hook is not None:
+            self.custom_save_hooks[name] = custom_save_hook
+
+    def add_recoverables(self, recoverables: Mapping[str, Any]) -> None:
+        """Add several objects, given as a mapping from their unique names.
+
+        Raises:
+            RecoverablesTypeError: it is no mapping.
+        """
+        if not isinstance(recoverables, Mapping):
+            raise RecoverablesTypeError(
+                "recoverables must be a mapping from names to objects, e.g. a dict, but "
+                f"{recoverables!r} was given."
+            )
+        self.recoverables.update(recoverables)
+
+    def save_checkpoint(
+        self,
+        meta: Mapping[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        verbosity: int = logging.INFO,
+    ) -> Checkpoint | None:
+        """Save a checkpoint and return it; None on other processes than the main one.
+
+        Arguments:
+            meta: Plain values to keep with it, by which it can be found again.
+            end_of_epoch: Whether an epoch is complete; load hooks are told.
+            name: The folder is ``CKPT+name``, and replaces one of that name. Without it the
+                folder is named by the time.
+            verbosity: The level at which the save is logged.
+
+        Raises:
+            CheckpointError: it could not be saved; nothing of it is left, the others are untouched.
+        """
+        hooks = self.choose_save_hooks()
+        if need_other_processes(hooks):
+            checkpoint = save_jointly(hooks, lambda: self.open_draft(meta, end_of_epoch, name))
+        elif not if_main_process():
+            return None
+        else:
+            with alone():
+                checkpoint = self._save_alone(hooks, self.open_draft(meta, end_of_epoch, name))
+        if checkpoint is not None:
+            self.log_saved(checkpoint, verbosity)
+        return checkpoint
+
+    def choose_save_hooks(self) -> list[ChosenHook]:
+        """Return what will save each recoverable, in the order in which they are saved."""
+        return choose_save_hooks(self.recoverables, self.custom_save_hooks)
+
+    def open_draft(
+        self, meta: Mapping[str, Any] | None, end_of_epoch: bool, name: str | None
+    ) -> CheckpointDraft:
+        """Begin a checkpoint of which nothing is visible until it is finished."""
+        self._wait_for_writer()
+        self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        self._tidy_up()
+        return CheckpointDraft(self.checkpoints_dir, meta or {}, end_of_epoch, name)
+
+    @staticmethod
+    def _save_alone(hooks: list[ChosenHook], draft: CheckpointDraft) -> Checkpoint:
+        with draft.dropped_on_error():
+            for chosen in hooks:
+                chosen.save(draft.path, draft.target)
+            return draft.finish([chosen.name for chosen in hooks])
+
+    @staticmethod
+    def log_saved(checkpoint: Checkpoint, verbosity: int) -> None:
+        """Log that a checkpoint was saved."""
+        kind = "end-of-epoch" if checkpoint.meta["end-of-epoch"] else "intra-epoch"
+        logger.log(verbosity, f"Saved an {kind} checkpoint in {checkpoint.path}")
+
+    def save_and_keep_only(
+        self,
+        meta: Mapping[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        num_to_keep: int = 1,
+        keep_recent: bool = True,
+        importance_keys: Iterable[ImportanceKey] = (),
+        max_keys: Iterable[str] | None = None,
+        min_keys: Iterable[str] | None = None,
+        ckpt_predicate: Predicate | None = None,
+        verbosity: int = logging.INFO,
+    ) -> None:
+        """Save a checkpoint, then delete those that no key wants to keep.
+
+        The first four arguments are those of :meth:`save_checkpoint`, the others those of
+        :meth:`delete_checkpoints`. ``keep_recent`` also keeps the ``num_to_keep`` newest ones.
+        """
+        self.save_checkpoint(meta, end_of_epoch, name, verbosity)
+        self.delete_checkpoints(
+            num_to_keep=num_to_keep,
+            max_keys=max_keys,
+            min_keys=min_keys,
+            importance_keys=[*importance_keys, *([ckpt_recency] if keep_recent else [])],
+            ckpt_predicate=ckpt_predicate,
+            verbosity=verbosity,
+        )
+
+    def find_checkpoint(
+        self,
+        importance_key: ImportanceKey | None = None,
+        max_key: str | None = None,
+        min_key: str | None = None,
+        ckpt_predicate: Predicate | None = None,
+    ) -> Checkpoint | None:
+        """Return the first that :meth:`find_checkpoints` finds, or None."""
+        found = self.find_checkpoints(importance_key, max_key, min_key, ckpt_predicate, 1)
+        return found[0] if found else None
+
+    def find_checkpoints(
+        self,
+        importance_key: ImportanceKey | None = None,
+        max_key: str | None = None,
+        min_key: str | None = None,
+        ckpt_predicate: Predicate | None = None,
+        max_num_checkpoints: int | None = None,
+    ) -> list[Checkpoint]:
+        """Return checkpoints in order of importance; by default the newest first.
+
+        Arguments:
+            importance_key: Function of a checkpoint; the highest value comes first.
+            max_key: Meta key whose highest value comes first; others than those that have it are
+                left out.
+            min_key: The same with the lowest value first.
+            ckpt_predicate: Function of a checkpoint; only those for which it is true are found.
+            max_num_checkpoints: How many at most; None for all.
+        """
+        ranked = rank_checkpoints(
+            self.list_checkpoints(), importance_key, max_key, min_key, ckpt_predicate
+        )
+        return ranked[:max_num_checkpoints]
+
+    def list_checkpoints(self) -> list[Checkpoint]:
+        """Return all checkpoints, in order of their names.
+
+        One whose meta file cannot be read is left out with a warning.
+        """
+        readable, unreadable = self._read_all()
+        for error in unreadable:
+            warnings.warn(f"A checkpoint is left out. {error}", stacklevel=2)
+        return readable
+
+    def _read_all(self) -> tuple[list[Checkpoint], list[DamagedCheckpointError]]:
+        self._wait_for_writer()
+        readable, unreadable = [], []
+        for folder in sorted(filter(is_checkpoint_dir, self._entries())):
+            try:
+                meta = read_meta(folder / METAFNAME)
+            except DamagedCheckpointError as error:
+                unreadable.append(error)
+            else:
+                readable.append(Checkpoint(folder, meta, find_paramfiles(folder)))
+        return readable, unreadable
+
+    def _entries(self) -> list[Path]:
+        return list(self.checkpoints_dir.iterdir()) if self.checkpoints_dir.is_dir() else []
+
+    def recover_if_possible(
+        self,
+        importance_key: ImportanceKey | None = None,
+        max_key: str | None = None,
+        min_key: str | None = None,
+        ckpt_predicate: Predicate | None = None,
+        device: Any = None,
+    ) -> Checkpoint | None:
+        """Load a checkpoint if there is one and return it, or None.
+
+        The main process chooses for all. The arguments say which, as in :meth:`find_checkpoints`.
+        Without a key the newest is loaded; if it is damaged, the newest whole one, with a warning.
+
+        Raises:
+            DamagedCheckpointError: a key was given and what it asks for is damaged, or every
+                checkpoint is.
+            CheckpointError: it could not be loaded.
+        """
+        _explain_device(device)
+        choose = main_process_only(self._choose_whole)
+        chosen = choose(importance_key, max_key, min_key, ckpt_predicate)
+        if chosen is None:
+            logger.info("Would load a checkpoint here, but none found yet.")
+            return None
+        try:
+            self._load(chosen)
+        except CheckpointError as error:
+            others = [other for other in self._read_all()[0] if other.path != chosen.path]
+            sentence = whole_ones_sentence(others, self._load_rules())
+            raise as_checkpoint_error(sentence, error) from error
+        return chosen
+
+    def _choose_whole(
+        self,
+        importance_key: ImportanceKey | None,
+        max_key: str | None,
+        min_key: str | None,
+        ckpt_predicate: Predicate | None,
+    ) -> Checkpoint | None:
+        self._tidy_up()
+        readable, unreadable = self._read_all()
+        ranked = rank_checkpoints(readable, importance_key, max_key, min_key, ckpt_predicate)
+        is_newest_wanted = not (importance_key or max_key or min_key)
+        return choose_whole(ranked, unreadable, is_newest_wanted, self._load_rules())
+
+    def load_checkpoint(self, checkpoint: Checkpoint, device: Any = None) -> None:
+        """Load a checkpoint into the recoverables, on each process that calls this.
+
+        Raises:
+            DamagedCheckpointError: its files are not what was saved.
+            CheckpointError: a file is missing or does not fit; the message names it and the
+                recoverable.
+        """
+        _explain_device(device)
+        self._wait_for_writer()
+        damages = self._load_rules().damages(checkpoint)
+        if damages:
+            raise DamagedCheckpointError(" ".join(f"{damage}." for damage in damages))
+        self._load(checkpoint)
+
+    def _load(self, checkpoint: Checkpoint) -> None:
+        logger.info(f"Loading a checkpoint from {checkpoint.path}")
+        if "end-of-epoch" not in checkpoint.meta:
+            raise CheckpointError(f"{checkpoint.path / METAFNAME} does not say end-of-epoch.")
+        files = self._load_rules().files_to_load(checkpoint)
+        for chosen in choose_load_hooks(self.recoverables, files, self.custom_load_hooks):
+            chosen.load(files[chosen.name], checkpoint.meta["end-of-epoch"])
+
+    def _load_rules(self) -> LoadRules:
+        return LoadRules(self.recoverables, self.optional_recoverables, self.allow_partial_load)
+
+    def delete_checkpoints(
+        self,
+        *,
+        num_to_keep: int = 1,
+        min_keys: Iterable[str] | None = None,
+        max_keys: Iterable[str] | None = None,
+        importance_keys: Iterable[ImportanceKey] = (ckpt_recency,),
+        ckpt_predicate: Predicate | None = None,
+        verbosity: int = logging.INFO,
+    ) -> None:
+        """Delete the checkpoints that no key wants to keep; the main process does.
+
+        Each key keeps the ``num_to_keep`` checkpoints that it ranks highest. Without any key
+        nothing is deleted.
+
+        Arguments:
+            num_to_keep: How many each key keeps; 0 deletes all that the keys can rank.
+            min_keys: Meta keys whose lowest values are kept.
+            max_keys: Meta keys whose highest values are kept.
+            importance_keys: Functions of a checkpoint whose highest values are kept.
+            ckpt_predicate: Function of a checkpoint; those for which it is false are kept.
+            verbosity: The level at which deletions are logged.
+
+        Raises:
+            ValueError: ``num_to_keep`` is negative.
+        """
+        if num_to_keep < 0:
+            raise ValueError(f"num_to_keep is {num_to_keep}; give 0 or more.")
+        if not if_main_process():
+            return
+        with alone():
+            deletions = choose_deletions(
+                self.list_checkpoints(),
+                num_to_keep,
+                importance_keys=list(importance_keys),
+                max_keys=max_keys or (),
+                min_keys=min_keys or (),
+                ckpt_predicate=ckpt_predicate,
+            )
+            for checkpoint in deletions:
+                _delete(checkpoint, verbosity)
+
+    def call_before_access(self, wait: Callable[[], None] | None) -> None:
+        """Call ``wait`` before anything is read from or written to the folder.
+
+        It is how a writer beside lets everything else wait until it has finished.
+        """
+        self._before_access = wait
+
+    def _wait_for_writer(self) -> None:
+        if self._before_access is not None:
+            self._before_access()
+
+    def _tidy_up(self) -> None:
+        if not if_main_process() or not self.checkpoints_dir.is_dir():
+            return
+        try:
+            found = settle(self.checkpoints_dir)
+        except OSError as error:  # a folder that can only be read can still be loaded from
+            logger.warning(f"What a killed process left in {self.checkpoints_dir} stays: {error}")
+            return
+        for left_over in found:
+            logger.info(f"Tidied up {left_over}, which a killed process left")
+
+
+def _delete(checkpoint: Checkpoint, verbosity: int) -> None:
+    if not is_checkpoint_dir(checkpoint.path):
+        raise CheckpointError(f"{checkpoint.path} is not deleted: it is no checkpoint.")
+    try:
+        delete_folder(checkpoint.path)
+    except OSError as error:
+        message = f"The checkpoint {checkpoint.path} could not be deleted"
+        raise as_checkpoint_error(message, error) from error
+    logger.log(verbosity, f"Deleted checkpoint in {checkpoint.path}")
+
+
+def _explain_device(device: Any) -> None:
+    if device is not None:
+        warnings.warn(
+            f"device={device!r} is not needed any more and ignored: files are read on the CPU, and "
+            "what they hold goes to where each recoverable is.",
+            stacklevel=3,
+        )
