@@ -1,0 +1,158 @@
+"""make_dataloader: a loader with SpeechBrain's defaults for any data set."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.parts.data.dataset_kinds import (
+    batches_itself,
+    require_usable,
+    yields_example_dicts,
+)
+from brain_lightning.parts.data.looped_loader import LoopedLoader
+from brain_lightning.parts.data.padded_batch import PaddedBatch
+from brain_lightning.parts.data.samplers import (
+    DEFAULT_SEED,
+    DistributedSamplerWrapper,
+    ReproducibleRandomSampler,
+)
+from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
+
+logger = get_logger(__name__)
+
+SEED_VARIABLE = "SB_GLOBAL_SEED"
+"""SpeechBrain's environment variable for the seed of shuffling."""
+
+
+def make_dataloader(
+    dataset: Any, looped_nominal_epoch: int | None = None, **loader_kwargs: Any
+) -> DataLoader[Any] | LoopedLoader:
+    """Make a loader for a data set.
+
+    - Examples that are dicts (SpeechBrain's DynamicItemDataset, or any class with
+      ``yields_example_dicts = True``) are collated by PaddedBatch.
+    - ``shuffle`` is done by a ReproducibleRandomSampler, whose seed is ``SB_GLOBAL_SEED``.
+    - A webdataset pipeline makes its own batches (``batch_size=None``).
+
+    Each of these gives way to what ``loader_kwargs`` says. The loader is a SaveableDataLoader; for
+    an IterableDataset only when that has ``state_dict()`` and ``load_state_dict()``.
+
+    Arguments
+    ---------
+    dataset:
+        Anything with ``__getitem__`` and ``__len__``, or an IterableDataset.
+    looped_nominal_epoch:
+        Loop without an end, and call this many batches an epoch (see LoopedLoader).
+    **loader_kwargs:
+        Arguments of :class:`torch.utils.data.DataLoader`.
+
+    Raises:
+    ------
+    TypeError: the data set is of no kind that can be loaded.
+    ValueError: ``shuffle`` stands beside a sampler or an IterableDataset, or ``SB_GLOBAL_SEED`` is
+        no integer.
+    """
+    require_usable(dataset, loader_kwargs)
+    if yields_example_dicts(dataset):
+        loader_kwargs.setdefault("collate_fn", PaddedBatch)
+    if loader_kwargs.get("shuffle", False):
+        _require_room_for_shuffling(dataset, loader_kwargs)
+        del loader_kwargs["shuffle"]
+        loader_kwargs["sampler"] = ReproducibleRandomSampler(dataset, seed=global_seed())
+    if batches_itself(dataset):
+        loader_kwargs.setdefault("batch_size", None)
+    loader = _loader_class(dataset)(dataset, **loader_kwargs)
+    if looped_nominal_epoch is None:
+        return loader
+    return LoopedLoader(loader, looped_nominal_epoch)
+
+
+def _loader_class(dataset: Any) -> type[DataLoader[Any]]:
+    has_state = hasattr(dataset, "state_dict") and hasattr(dataset, "load_state_dict")
+    if isinstance(dataset, IterableDataset) and not has_state:
+        return DataLoader
+    return SaveableDataLoader
+
+
+def _require_room_for_shuffling(dataset: Any, loader_kwargs: dict[str, Any]) -> None:
+    if isinstance(dataset, IterableDataset):
+        raise ValueError(
+            "shuffle=True was given for an IterableDataset, which decides its order itself: "
+            "shuffle within the data set."
+        )
+    for name in ("sampler", "batch_sampler"):
+        if loader_kwargs.get(name) is not None:
+            raise ValueError(
+                f"Both shuffle=True and a {name} were given, but each decides the order: give one "
+                "of them."
+            )
+
+
+def global_seed() -> int:
+    """Return the seed for shuffling: ``SB_GLOBAL_SEED``, or SpeechBrain's default.
+
+    Raises:
+    ------
+    ValueError: the environment variable is no integer.
+    """
+    text = os.environ.get(SEED_VARIABLE, str(DEFAULT_SEED))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(
+            f"The environment variable {SEED_VARIABLE} is {text!r}, but must be an integer: the "
+            "seed for shuffling."
+        ) from error
+
+
+def distributed_loader_specifics(
+    distributed_launch: bool, rank: int | None, dataset: Any, loader_kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Return loader arguments that give each process its own share of the data.
+
+    A sampler or batch sampler is wrapped in a DistributedSamplerWrapper; without either comes a
+    DistributedSampler. As in SpeechBrain that one, and the one around a batch sampler, shuffle.
+
+    Arguments
+    ---------
+    distributed_launch:
+        Whether there are several processes; if not, the arguments come back as they are.
+    rank:
+        This process's number.
+    dataset:
+        The data set to load; nothing can be done for an IterableDataset, which is a warning.
+    loader_kwargs:
+        Arguments of a DataLoader; not changed.
+    """
+    loader_kwargs = dict(loader_kwargs)
+    if not distributed_launch:
+        return loader_kwargs
+    if isinstance(dataset, IterableDataset):
+        logger.warning(
+            "An IterableDataset cannot be shared out to the processes: unless it does so itself, "
+            "all of them see the same data."
+        )
+        return loader_kwargs
+    if loader_kwargs.get("sampler") is None and loader_kwargs.get("batch_sampler") is not None:
+        loader_kwargs["batch_sampler"] = DistributedSamplerWrapper(
+            loader_kwargs["batch_sampler"], rank=rank
+        )
+        return loader_kwargs
+    loader_kwargs["sampler"] = _distributed_sampler(rank, dataset, loader_kwargs)
+    loader_kwargs["shuffle"] = False  # it is the sampler's now
+    return loader_kwargs
+
+
+def _distributed_sampler(
+    rank: int | None, dataset: Any, loader_kwargs: dict[str, Any]
+) -> DistributedSampler[Any]:
+    drop_last = loader_kwargs.get("drop_last", False)
+    sampler = loader_kwargs.get("sampler")
+    if sampler is None:
+        return DistributedSampler(dataset, rank=rank, drop_last=drop_last)
+    shuffle = loader_kwargs.get("shuffle", False)
+    return DistributedSamplerWrapper(sampler, rank=rank, drop_last=drop_last, shuffle=shuffle)
