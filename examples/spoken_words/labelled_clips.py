@@ -17,6 +17,10 @@ FEWEST_CLIPS = 3  # one for each of training, validation and test
 HELD_OUT_SHARE = 0.1
 
 
+class ClipFolderError(ValueError):
+    """The folder that the user named has too few clips; the message says what it should have."""
+
+
 class Clip(NamedTuple):
     """A wav file and what it is an example of."""
 
@@ -56,15 +60,15 @@ class LabelledClips(Dataset):
 def find_clips(folder: str) -> list[Clip]:
     """Find the clips in a folder, in a fixed order.
 
-    Raises ValueError, with the layout that is expected, when they are not enough to learn from.
+    Raises ClipFolderError, which tells the layout expected, when they are too few to learn from.
     """
     if not folder:
-        raise ValueError(f"Name a folder of wav files: --data_folder FOLDER. {LAYOUT}.")
+        raise ClipFolderError(f"Name a folder of wav files: --data_folder FOLDER. {LAYOUT}.")
     if not Path(folder).is_dir():
-        raise ValueError(f"There is no folder {folder}. {LAYOUT}.")
+        raise ClipFolderError(f"There is no folder {folder}. {LAYOUT}.")
 
     in_subfolders = [Clip(path, path.parent.name) for path in Path(folder).glob("*/*.wav")]
-    flat = [Clip(path, path.name.split("_")[0]) for path in Path(folder).glob("?*_*.wav")]
+    flat = [Clip(path, path.name.split("_")[0]) for path in Path(folder).glob("[!_]*_*.wav")]
     clips = sorted(in_subfolders + flat)
 
     count = defaultdict(int)
@@ -72,8 +76,13 @@ def find_clips(folder: str) -> list[Clip]:
         count[clip.label] += 1
     if len(count) < 2 or min(count.values()) < FEWEST_CLIPS:
         found = ", ".join(f"{label} ({number})" for label, number in sorted(count.items()))
-        raise ValueError(f"The labels found in {folder} are: {found or 'none'}. {LAYOUT}.")
+        raise ClipFolderError(f"The labels found in {folder} are: {found or 'none'}. {LAYOUT}.")
     return clips
+
+
+def labels_of(clips: list[Clip]) -> list[str]:
+    """Return the labels of the clips in alphabetical order, each once."""
+    return sorted({clip.label for clip in clips})
 
 
 def split_clips(clips: list[Clip]) -> dict[str, list[Clip]]:

@@ -40,13 +40,12 @@ class LogMel(nn.Module):
             energies = torch.matmul(self.bands, spectrum.abs().square())
             features = torch.log(energies + QUIETEST)
 
-            frames = features.shape[-1]
-            position = torch.arange(frames, device=signals.device)
-            mask = (position < (lengths * frames).round().unsqueeze(1)).unsqueeze(1).float()
-            frames_of_clip = mask.sum(dim=-1, keepdim=True)
-            mean = (features * mask).mean(dim=1, keepdim=True).sum(
-                -1, keepdim=True
-            ) / frames_of_clip
+            samples = (lengths * signals.shape[-1]).round()
+            frames = samples // self.hop_length + 1
+            position = torch.arange(features.shape[-1], device=signals.device)
+            mask = (position < frames.unsqueeze(1)).unsqueeze(1).float()
+            loudness = (features.mean(dim=1, keepdim=True) * mask).sum(dim=-1, keepdim=True)
+            mean = loudness / mask.sum(dim=-1, keepdim=True)
             return (features - mean) * mask, mask
 
 

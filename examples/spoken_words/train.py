@@ -10,7 +10,7 @@ with FOLDER/<label>/*.wav or FOLDER/<label>_*.wav.
 import sys
 
 from hyperpyyaml import load_hyperpyyaml
-from labelled_clips import LabelledClips, find_clips, split_clips
+from labelled_clips import ClipFolderError, LabelledClips, split_clips
 
 import brain_lightning as bl
 
@@ -53,31 +53,14 @@ class ClipBrain(bl.Brain):
             )
 
 
-def prepare_data_sets(hparams):
-    """The data sets "train", "valid" and "test". Raises ValueError when the clips do not do."""
-    clips = find_clips(hparams["data_folder"])
-    labels = sorted({clip.label for clip in clips})
-    if len(labels) != hparams["number_of_labels"]:
-        raise ValueError(
-            f"{hparams['data_folder']} has clips of {len(labels)} labels, the model is made for "
-            f"{hparams['number_of_labels']}: give --number_of_labels {len(labels)}."
-        )
-    return {
-        name: LabelledClips(part, labels, hparams["sample_rate"])
-        for name, part in split_clips(clips).items()
-    }
-
-
 def main():
     hparams_file, run_opts, overrides = bl.parse_arguments(sys.argv[1:])
     bl.ddp_init_group(run_opts)
 
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
-
     try:
-        clips = prepare_data_sets(hparams)
-    except ValueError as error:
+        with open(hparams_file, encoding="utf-8") as file:
+            hparams = load_hyperpyyaml(file, overrides)
+    except ClipFolderError as error:
         raise SystemExit(str(error)) from None
 
     bl.create_experiment_directory(
@@ -86,6 +69,10 @@ def main():
         overrides=overrides,
     )
 
+    clips = {
+        name: LabelledClips(part, hparams["labels"], hparams["sample_rate"])
+        for name, part in split_clips(hparams["clips"]).items()
+    }
     brain = ClipBrain(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
