@@ -97,7 +97,7 @@ class _Parser(argparse.ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
-        sentence = f"{message}. Run with --help for the options and their values."
+        sentence = f"{message.rstrip('.')}. Run with --help for the options and their values."
         self.print_usage(sys.stderr)
         print(f"{self.prog}: error: {sentence}", file=sys.stderr)
         raise CommandLineError(sentence)

@@ -20,10 +20,10 @@ def read_scalar(text: str) -> Any:
     try:
         return ruamel.yaml.YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        problem = " ".join(str(error).split())
+        problem = getattr(error, "problem", None) or type(error).__name__
         raise ValueError(
-            f"{text!r} is no YAML value ({problem}). Put quotes inside the quotes of the "
-            "shell to give a string with special characters."
+            f"{text!r} is no YAML value ({problem}); a string with special characters needs "
+            "quotes inside those of the shell"
         ) from error
 
 
