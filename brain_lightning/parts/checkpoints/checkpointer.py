@@ -42,6 +42,7 @@ from brain_lightning.parts.checkpoints.recovery import (
 from brain_lightning.parts.checkpoints.selection import (
     ImportanceKey,
     Predicate,
+    check_number_to_keep,
     choose_deletions,
     rank_checkpoints,
 )
@@ -88,7 +89,7 @@ class Checkpointer:
         self.custom_load_hooks: dict[str, Hook] = dict(custom_load_hooks or {})
         self.custom_save_hooks: dict[str, Hook] = dict(custom_save_hooks or {})
         self.allow_partial_load = allow_partial_load
-        self._before_access: Callable[[], None] | None = None
+        self._before_access: list[Callable[[], None]] = []
         self._tidy_up()
 
     def add_recoverable(
@@ -369,32 +370,30 @@ class Checkpointer:
         Raises:
             ValueError: ``num_to_keep`` is negative.
         """
-        if num_to_keep < 0:
-            raise ValueError(f"num_to_keep is {num_to_keep}; give 0 or more.")
+        check_number_to_keep(num_to_keep)
         if not if_main_process():
             return
-        with alone():
-            deletions = choose_deletions(
-                self.list_checkpoints(),
-                num_to_keep,
-                importance_keys=list(importance_keys),
-                max_keys=max_keys or (),
-                min_keys=min_keys or (),
-                ckpt_predicate=ckpt_predicate,
-            )
-            for checkpoint in deletions:
-                _delete(checkpoint, verbosity)
+        deletions = choose_deletions(
+            self.list_checkpoints(),
+            num_to_keep,
+            importance_keys=list(importance_keys),
+            max_keys=max_keys or (),
+            min_keys=min_keys or (),
+            ckpt_predicate=ckpt_predicate,
+        )
+        for checkpoint in deletions:
+            _delete(checkpoint, verbosity)
 
-    def call_before_access(self, wait: Callable[[], None] | None) -> None:
+    def call_before_access(self, wait: Callable[[], None]) -> None:
         """Call ``wait`` before anything is read from or written to the folder.
 
         It is how a writer beside lets everything else wait until it has finished.
         """
-        self._before_access = wait
+        self._before_access.append(wait)
 
     def _wait_for_writer(self) -> None:
-        if self._before_access is not None:
-            self._before_access()
+        for wait in self._before_access:
+            wait()
 
     def _tidy_up(self) -> None:
         if not if_main_process() or not self.checkpoints_dir.is_dir():

@@ -74,6 +74,12 @@ def _rank_of(checkpoint: Checkpoint, key: str, sign: int) -> Any:
     return -math.inf if math.isnan(value) else sign * value
 
 
+def check_number_to_keep(num_to_keep: int) -> None:
+    """Raise ValueError for a negative number of checkpoints to keep."""
+    if num_to_keep < 0:
+        raise ValueError(f"num_to_keep is {num_to_keep}; give 0 or more.")
+
+
 def choose_deletions(
     checkpoints: Sequence[Checkpoint],
     num_to_keep: int,

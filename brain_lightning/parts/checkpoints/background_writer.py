@@ -1,0 +1,188 @@
+"""Saving a checkpoint while training goes on: a snapshot now, the writing beside."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.ranks import alone, if_main_process
+from brain_lightning.parts.checkpoints.checkpoint import ckpt_recency
+from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
+from brain_lightning.parts.checkpoints.draft import CheckpointDraft
+from brain_lightning.parts.checkpoints.hook_choice import (
+    ChosenHook,
+    need_other_processes,
+)
+from brain_lightning.parts.checkpoints.selection import (
+    ImportanceKey,
+    Predicate,
+    check_number_to_keep,
+)
+from brain_lightning.parts.checkpoints.snapshot import SnapshotBuffers, state_getter
+
+logger = get_logger(__name__)
+
+
+class BackgroundSaver:
+    """Saves a Checkpointer's checkpoints without letting training wait for the disk.
+
+    Its two methods have the arguments of the Checkpointer's own. When they return, the states are
+    copied and what has save hooks of its own is written; a thread does the rest. One checkpoint at
+    most is being written: the next save, and anything else that is done with the Checkpointer,
+    waits for it first, and raises the error if it failed. Call :meth:`wait` at the end.
+
+    The copies take as much memory as the states, and are kept from one save to the next. Where
+    other processes have a part in the save, it is made at once, as the Checkpointer does.
+    """
+
+    def __init__(self, checkpointer: Checkpointer) -> None:
+        """Save with the recoverables, hooks and folder of ``checkpointer``."""
+        self.checkpointer = checkpointer
+        self._buffers = SnapshotBuffers()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        checkpointer.call_before_access(self.wait)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a checkpoint is being written right now."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def save_checkpoint(
+        self,
+        meta: Mapping[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        verbosity: int = logging.INFO,
+    ) -> None:
+        """Save a checkpoint; see :meth:`Checkpointer.save_checkpoint`."""
+        self._save(meta, end_of_epoch, name, verbosity, then=lambda: None)
+
+    def save_and_keep_only(
+        self,
+        meta: Mapping[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        num_to_keep: int = 1,
+        keep_recent: bool = True,
+        importance_keys: Iterable[ImportanceKey] = (),
+        max_keys: Iterable[str] | None = None,
+        min_keys: Iterable[str] | None = None,
+        ckpt_predicate: Predicate | None = None,
+        verbosity: int = logging.INFO,
+    ) -> None:
+        """Save a checkpoint, then delete others; see :meth:`Checkpointer.save_and_keep_only`.
+
+        ``importance_keys`` and ``ckpt_predicate`` are called by the thread.
+        """
+        check_number_to_keep(num_to_keep)
+        delete_others = partial(
+            self.checkpointer.delete_checkpoints,
+            num_to_keep=num_to_keep,
+            max_keys=list(max_keys or ()),
+            min_keys=list(min_keys or ()),
+            importance_keys=[*importance_keys, *([ckpt_recency] if keep_recent else [])],
+            ckpt_predicate=ckpt_predicate,
+            verbosity=verbosity,
+        )
+        self._save(meta, end_of_epoch, name, verbosity, then=delete_others)
+
+    def wait(self) -> None:
+        """Wait until nothing is being written.
+
+        Raises:
+            CheckpointError: the checkpoint that was being written could not be saved.
+        """
+        if self._thread is None or self._thread is threading.current_thread():
+            return
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def __enter__(self) -> BackgroundSaver:
+        """Use it for the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Wait until nothing is being written."""
+        self.wait()
+
+    def _save(
+        self,
+        meta: Mapping[str, Any] | None,
+        end_of_epoch: bool,
+        name: str | None,
+        verbosity: int,
+        then: Callable[[], None],
+    ) -> None:
+        self.wait()
+        hooks = self.checkpointer.choose_save_hooks()
+        if need_other_processes(hooks):
+            self.checkpointer.save_checkpoint(meta, end_of_epoch, name, verbosity)
+            then()
+        elif if_main_process():
+            with alone():
+                draft = self.checkpointer.open_draft(meta, end_of_epoch, name)
+                with draft.dropped_on_error():
+                    states = self._save_what_cannot_wait(hooks, draft)
+                    write = partial(self._write, draft, hooks, verbosity, then)
+                    self._write_beside(write, states)
+
+    @staticmethod
+    def _save_what_cannot_wait(hooks: list[ChosenHook], draft: CheckpointDraft) -> dict[str, Any]:
+        """Call the hooks that need the live object; return the states that remain to be written."""
+        states = {}
+        for chosen in hooks:
+            get_state = state_getter(chosen.hook)
+            if get_state is None:
+                chosen.save(draft.path, draft.target)
+            else:
+                states[chosen.name] = get_state(chosen.obj)
+        return states
+
+    def _write_beside(
+        self, write: Callable[[Mapping[str, Any]], None], states: Mapping[str, Any]
+    ) -> None:
+        try:
+            copied = self._buffers.copy(states)
+        except (MemoryError, RuntimeError) as error:  # torch reports missing memory as the latter
+            logger.warning(f"No snapshot could be taken, so training waits for the save: {error}")
+            self._buffers = SnapshotBuffers()
+            write(states)
+            return
+        # No daemon: a program that ends without wait() still finishes its checkpoint.
+        self._thread = threading.Thread(
+            target=self._run, args=(partial(write, copied),), name="checkpoint writer"
+        )
+        self._thread.start()
+
+    def _run(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except BaseException as error:
+            # It is raised by wait(); a program that never waits has this line.
+            logger.error(f"A checkpoint could not be saved: {error}")
+            self._error = error
+
+    def _write(
+        self,
+        draft: CheckpointDraft,
+        hooks: list[ChosenHook],
+        verbosity: int,
+        then: Callable[[], None],
+        states: Mapping[str, Any],
+    ) -> None:
+        with draft.dropped_on_error():
+            for name, state in states.items():
+                ChosenHook(name, state, torch.save).save(draft.path, draft.target)
+            checkpoint = draft.finish([chosen.name for chosen in hooks])
+        self.checkpointer.log_saved(checkpoint, verbosity)
+        then()

@@ -1,0 +1,182 @@
+"""A recoverable with the states of all random generators, so that a resumed run draws the same."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.ranks import (
+    ddp_prevent_block,
+    get_rank,
+    is_distributed_initialized,
+)
+from brain_lightning.parts.checkpoints.hooks import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+from brain_lightning.parts.checkpoints.torch_hooks import load_plain
+
+logger = get_logger(__name__)
+
+
+def random_states(generators: Mapping[str, torch.Generator] | None = None) -> dict[str, Any]:
+    """Return this process's random states as tensors and plain values.
+
+    They are those of Python, of numpy if it is imported, of torch on the CPU and on each device of
+    the accelerator that is in use, and of ``generators`` by their names.
+    """
+    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if "numpy" in sys.modules:
+        states["numpy"] = _numpy_state()
+    states["devices"] = _device_states()
+    states["generators"] = {
+        name: generator.get_state() for name, generator in (generators or {}).items()
+    }
+    return states
+
+
+def set_random_states(
+    states: Mapping[str, Any], generators: Mapping[str, torch.Generator] | None = None
+) -> None:
+    """Put this process's random generators into states that :func:`random_states` returned.
+
+    A generator that is not here, as that of a device, is left out with a warning in the log.
+    """
+    random.setstate(_nested_tuple(states["python"]))
+    torch.set_rng_state(states["torch"])
+    if "numpy" in states:
+        _set_numpy_state(states["numpy"])
+    _set_device_states(states["devices"])
+    for name, state in states["generators"].items():
+        generator = (generators or {}).get(name)
+        if generator is not None:
+            generator.set_state(state)
+        else:
+            logger.warning(f"There is no generator {name!r} here whose state could be restored")
+
+
+def _numpy_state() -> dict[str, Any]:
+    import numpy
+
+    name, keys, *others = numpy.random.get_state(legacy=True)
+    # As a torch tensor it can be loaded without pickling.
+    keys = torch.tensor(numpy.asarray(keys).tolist(), dtype=torch.int64)
+    return {"name": str(name), "keys": keys, "others": [float(value) for value in others]}
+
+
+def _set_numpy_state(state: Mapping[str, Any]) -> None:
+    try:
+        import numpy
+    except ImportError:
+        logger.warning("numpy is not installed here, so that its random state is not restored")
+        return
+    keys = numpy.array(state["keys"].tolist(), dtype=numpy.uint32)
+    position, has_gauss, gauss = state["others"]
+    numpy.random.set_state((state["name"], keys, int(position), int(has_gauss), gauss))
+
+
+def _accelerator() -> tuple[str, ModuleType] | None:
+    """The kind of accelerator that is in use here, and torch's module for it."""
+    for kind in ("cuda", "xpu", "mps"):
+        module: ModuleType | None = getattr(torch, kind, None)
+        if module is not None and module.is_available():
+            # Asking a CUDA device that nobody uses would start it.
+            is_in_use = getattr(module, "is_initialized", lambda: True)()
+            return (kind, module) if is_in_use else None
+    return None
+
+
+def _device_states() -> dict[str, torch.Tensor]:
+    found = _accelerator()
+    if found is None:
+        return {}
+    kind, module = found
+    if kind == "mps":
+        return {"mps": module.get_rng_state()}
+    return {f"{kind}:{i}": state for i, state in enumerate(module.get_rng_state_all())}
+
+
+def _set_device_states(states: Mapping[str, torch.Tensor]) -> None:
+    for name, state in states.items():
+        kind, _, index = name.partition(":")
+        module = getattr(torch, kind, None)
+        if module is None or not module.is_available():
+            logger.warning(f"There is no device {name} here whose random state could be restored")
+        elif not index:
+            module.set_rng_state(state)
+        elif int(index) < module.device_count():
+            module.set_rng_state(state, device=int(index))
+        else:
+            logger.warning(f"There is no device {name} here whose random state could be restored")
+
+
+def _nested_tuple(value: Any) -> Any:
+    return tuple(map(_nested_tuple, value)) if isinstance(value, (list, tuple)) else value
+
+
+@register_checkpoint_hooks
+class RandomStates:
+    """Recoverable that saves and restores the random states of every process.
+
+    Add it to a Checkpointer under a name of its own; SpeechBrain ignores the file.
+
+    Only the main process takes part in a save, so the other processes' states have to be sent to
+    it beforehand: let every process call :meth:`collect` right before the save.
+    """
+
+    def __init__(self, generators: Mapping[str, torch.Generator] | None = None) -> None:
+        """Save the global generators, and in addition ``generators`` by their names."""
+        self.generators = dict(generators or {})
+        self._collected: dict[int, dict[str, Any]] = {}
+
+    def collect(self) -> None:
+        """Send each process's states to all, for the next save; every process must call it."""
+        if ddp_prevent_block():
+            return
+        states: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(states, random_states(self.generators))
+        self._collected = dict(enumerate(states))
+
+    @mark_as_saver
+    def save(self, path: str | Path) -> None:
+        """Write the states: this process's as they are now, the others' as collected."""
+        own = {_own_rank(): random_states(self.generators)}
+        torch.save({"ranks": self._collected | own}, path)
+        self._collected = {}
+
+    @mark_as_loader
+    def load(self, path: str | Path, end_of_epoch: bool) -> None:
+        """Restore this process's states."""
+        del end_of_epoch
+        by_rank = load_plain(path)["ranks"]
+        rank = _own_rank()
+        if rank in by_rank:
+            set_random_states(by_rank[rank], self.generators)
+            return
+        seed = _derived_seed(by_rank[0]["torch"], rank)
+        random.seed(seed)
+        torch.manual_seed(seed)
+        logger.warning(
+            f"{path} has no random states of process {rank}; it goes on with the seed {seed}",
+            main_process_only=False,
+        )
+
+
+def _own_rank() -> int:
+    return (get_rank() or 0) if is_distributed_initialized() else 0
+
+
+def _derived_seed(state: torch.Tensor, rank: int) -> int:
+    # Drawing the same as the main process, or as when the run began, would be worse than drawing
+    # something else.
+    digest = hashlib.sha256(bytes(state.tolist()) + rank.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest[:6], "big")
