@@ -1,0 +1,144 @@
+"""One run of a scenario under one library, and the test that compares such runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+
+from .comparison import assert_same
+from .library import LIBRARIES, Library
+from .recorder import ALL_HOOKS, ORDINARY_HOOKS, Event, Recorder, describe_files, optimizers_of
+
+SEED = 1234
+Trace: TypeAlias = list[Event]
+
+
+class Run:
+    """What a scenario is given: a library, a folder of its own, and a place for notes."""
+
+    def __init__(self, library: Library, folder: Path, recorder: Recorder) -> None:
+        self.library = library
+        self.folder = folder
+        self.recorder = recorder
+        self.brains: list[Any] = []
+
+    def brain(
+        self,
+        recipe: type[Any],
+        modules: Any = None,
+        opt_class: Any = None,
+        hparams: dict[str, Any] | None = None,
+        run_opts: dict[str, Any] | None = None,
+        checkpointer: Any = None,
+    ) -> Any:
+        """Put ``recipe``, a class without a base, on the library's Brain and construct it."""
+        brain_class = type(recipe.__name__, (recipe, self.library.Brain), {"run": self})
+        options = {"device": "cpu", "noprogressbar": True, **(run_opts or {})}
+        brain = self.recorder.recording(brain_class)(
+            modules, opt_class, hparams, run_opts=options, checkpointer=checkpointer
+        )
+        self.brains.append(brain)
+        return brain
+
+    def note(self, name: str, **details: Any) -> None:
+        """Write something into the trace that only the scenario knows."""
+        self.recorder.add("note", name, details)
+
+    @contextlib.contextmanager
+    def expecting(self, error: type[BaseException]) -> Iterator[None]:
+        """Expect an error; which one and what it left behind become part of the trace."""
+        with pytest.raises(error) as raised:
+            yield
+        self.note("raised", error=type(raised.value).__name__)
+
+    def finish(self) -> Trace:
+        """Add what is left at the end: weights, optimizer states, counters, files."""
+        for index, brain in enumerate(self.brains):
+            modules = brain.modules
+            details: dict[str, Any] = {f"weight {k}": v for k, v in modules.state_dict().items()}
+            details |= {f"gradient {name}": p.grad for name, p in modules.named_parameters()}
+            for name, optimizer in optimizers_of(brain).items():
+                details[f"optimizer {name}"] = optimizer.state_dict()
+            self.recorder.add("final", f"brain {index}", details, brain)
+        self.recorder.add("final", "files", dict(describe_files(self.folder)))
+        return self.recorder.events
+
+
+Scenario: TypeAlias = Callable[[Run], None]
+
+
+def seed_everything() -> None:
+    """Seed every global random number generator."""
+    torch.manual_seed(SEED)
+    np.random.seed(SEED)
+    random.seed(SEED)
+
+
+def perform(
+    scenario: Scenario, library: Library, folder: Path, hooks: tuple[str, ...] = ALL_HOOKS
+) -> Trace:
+    """Run a scenario from the same start as every other run of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seed_everything()
+    environment = dict(os.environ)
+    run = Run(library, folder, Recorder(hooks))
+    try:
+        scenario(run)
+        return run.finish()
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+# candidate: the library, and which hooks are recorded
+CANDIDATES = {
+    "ours": ("brain_lightning", ALL_HOOKS),
+    "ours_unobserved": ("brain_lightning", ORDINARY_HOOKS),
+    "mixed": ("mixed", ALL_HOOKS),
+    "speechbrain_again": ("speechbrain", ALL_HOOKS),
+}
+_references: dict[Scenario, Trace] = {}
+
+
+def reference(scenario: Scenario, folder: Path) -> Trace:
+    """Run a scenario under SpeechBrain, once for all candidates."""
+    if scenario not in _references:
+        _references[scenario] = perform(scenario, LIBRARIES["speechbrain"](), folder)
+    return _references[scenario]
+
+
+def parity(*, mixed: bool = False, ignore: tuple[str, ...] = ()) -> Callable[[Scenario], Any]:
+    """Make a test of a scenario: SpeechBrain and each candidate leave the same trace.
+
+    ``mixed`` adds our Brain with SpeechBrain's parts; ``ignore`` names state that may differ, by
+    prefix, and belongs with a comment that says why.
+    """
+    candidates = [
+        "ours",
+        "ours_unobserved",
+        *(["mixed"] if mixed else []),
+        pytest.param("speechbrain_again", marks=pytest.mark.long),
+    ]
+
+    def test_of(scenario: Scenario) -> Any:
+        @pytest.mark.parametrize("candidate", candidates)
+        def test(candidate: str, tmp_path: Path) -> None:
+            library, hooks = CANDIDATES[candidate]
+            expected = reference(scenario, tmp_path / "reference")
+            found = perform(scenario, LIBRARIES[library](), tmp_path / "candidate", hooks)
+            assert_same(expected, found, ignore=ignore, hooks=hooks)
+
+        test.__name__ = scenario.__name__
+        test.__doc__ = scenario.__doc__
+        test.__module__ = scenario.__module__
+        return test
+
+    return test_of
