@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,9 +55,22 @@ class Wanted:
         return [ROOT / name for name in sorted(self.requirements)]
 
 
+def known_extras() -> set[str]:
+    """The extras that pyproject.toml has. (Python 3.10 has no reader for the format.)"""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = re.search(
+        r"^\[project\.optional-dependencies\]$(.*?)^\[", text, re.DOTALL | re.MULTILINE
+    )
+    return set(re.findall(r"^([\w-]+) *=", table[1], re.MULTILINE)) if table else set()
+
+
 def parse_wanted(names: list[str]) -> Wanted:
     """Tell the names of extras from the paths of requirements files."""
     files = {name for name in names if name.endswith(".txt")}
+    for name in names:
+        if name not in files | known_extras():  # pip would go on without it
+            known = ", ".join(sorted(known_extras()))
+            raise SetupError(f"{name} is no extra of the package: there are {known}")
     for name in sorted(files):
         if not Path(name).is_file():
             raise SetupError(f"there is no requirements file {name}")

@@ -22,7 +22,7 @@ SETUP = REPOSITORY / "scripts" / "setup"
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """scripts/environment.py, for a checkout in tmp_path."""
     (tmp_path / "scripts").mkdir()
-    (tmp_path / "pyproject.toml").write_text("first")
+    (tmp_path / "pyproject.toml").write_bytes((REPOSITORY / "pyproject.toml").read_bytes())
     (tmp_path / "constraints.txt").write_text("first")
     copy = tmp_path / "scripts" / "environment.py"
     copy.write_bytes((REPOSITORY / "scripts" / "environment.py").read_bytes())
@@ -87,7 +87,8 @@ def test_a_changed_file_installs_anew(
 ) -> None:
     (tmp_path / "more.txt").write_text("first")
     prepare("test", str(tmp_path / "more.txt"))
-    (tmp_path / name).write_text("second")
+    with (tmp_path / name).open("a") as file:
+        file.write("\n# changed\n")
     prepare("test")
     assert installed == [{"test"}, {"test"}]
 
@@ -158,6 +159,7 @@ def test_own_python_is_used_as_it_is(tmp_path: Path) -> None:
     [
         (["--python", "./absent"], "./absent is no program that can be started"),
         (["--python", "false"], "false cannot import brain_lightning"),
+        (["tests"], "tests is no extra of the package: there are rich, speechbrain, tens"),
         (["absent.txt"], "there is no requirements file absent.txt"),
     ],
 )
