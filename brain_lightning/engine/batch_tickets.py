@@ -1,0 +1,106 @@
+"""What Lightning iterates over in place of a recipe's loader.
+
+Lightning fetches ahead from a loader without a length, and does not run one with a length to its
+end. Both change what a recipe sees: a data set that draws random numbers draws them in another
+order, and a sampler or a ``LoopedLoader`` that works at its end never gets there. So Lightning is
+given tickets, and the batch behind a ticket is fetched when the step that needs it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+TICKET = object()
+_NOTHING = object()
+
+# Lightning would call set_epoch on a sampler that it finds, with its own count from zero; the
+# recipe's epoch is the Brain's business. Loader positions are saved by the recipe's Checkpointer.
+_HIDDEN = frozenset({"sampler", "batch_sampler", "state_dict", "load_state_dict"})
+
+
+class BatchTickets:
+    """An iterable of tickets that stands for a loader.
+
+    Order of calls: ``open()`` when a stage begins; for each ticket ``fetch()``; ``has_more()`` when
+    somebody must know whether the stage ends here.
+
+    Attributes that are not the tickets' own are the loader's, so a callback finds
+    ``trainer.train_dataloader.dataset`` where it expects it.
+    """
+
+    def __init__(self, loader: Iterable[Any]) -> None:
+        """Stand for ``loader``; nothing is iterated yet."""
+        self.loader = loader
+        self.delivered = 0
+        self._iterator: Iterator[Any] | None = None
+        self._held: Any = _NOTHING
+        self._before_first_ticket: Callable[[], None] | None = None
+
+    def open(self, before_first_ticket: Callable[[], None] | None = None) -> None:
+        """Begin a stage: the loader's iterator is made with the first ``fetch()``.
+
+        Args:
+            before_first_ticket: called once, when Lightning asks for the stage's first ticket.
+        """
+        self.delivered = 0
+        self._iterator = None
+        self._held = _NOTHING
+        self._before_first_ticket = before_first_ticket
+
+    def fetch(self) -> Any:
+        """Return the next batch.
+
+        Raises:
+            StopIteration: the loader has no more.
+        """
+        if self._held is not _NOTHING:
+            batch, self._held = self._held, _NOTHING
+        else:
+            if self._iterator is None:
+                self._iterator = iter(self.loader)
+            batch = next(self._iterator)
+        self.delivered += 1
+        return batch
+
+    def has_more(self) -> bool:
+        """Whether the loader has another batch; if so, it is held for the next ``fetch()``."""
+        if self._held is _NOTHING:
+            if self._iterator is None:
+                self._iterator = iter(self.loader)
+            try:
+                self._held = next(self._iterator)
+            except StopIteration:
+                return False
+        return True
+
+    def length(self) -> int | None:
+        """The loader's length in batches, or None where it has none."""
+        try:
+            return len(self.loader)  # type: ignore[arg-type]
+        except (TypeError, NotImplementedError):
+            return None
+
+    def __iter__(self) -> Iterator[object]:
+        """Yield tickets without end: when a stage ends is decided by the loader."""
+        while True:
+            if self._before_first_ticket is not None:
+                before, self._before_first_ticket = self._before_first_ticket, None
+                before()
+            yield TICKET
+
+    def __len__(self) -> int:
+        """The loader's length; a loader that says zero counts as one without a length.
+
+        Lightning skips an empty stage with all its hooks; SpeechBrain calls them.
+        """
+        length = self.length()
+        if not length:
+            raise TypeError(f"{type(self.loader).__name__} has no length")
+        return length
+
+    def __getattr__(self, name: str) -> Any:
+        """Anything else is the loader's."""
+        if name in _HIDDEN or name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)

@@ -1,0 +1,92 @@
+"""One pass over a validation or test set, in SpeechBrain's order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from brain_lightning.engine.batch_tickets import BatchTickets
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.ground.stage import Stage
+
+
+class EvaluationPass:
+    """Opens, steps and closes a VALID or TEST stage.
+
+    Order of calls: ``open``, ``next_batch`` and ``step`` for each batch, ``close``.
+    """
+
+    def __init__(
+        self,
+        brain: BrainProtocol,
+        stage: Stage,
+        epoch: int | None,
+        tickets: BatchTickets | None,
+        bar: StageBar,
+    ) -> None:
+        """Prepare a pass; ``tickets`` is None where the user's Trainer iterates itself."""
+        self.brain = brain
+        self.stage = stage
+        self.epoch = epoch
+        self.average: Any = 0.0
+        self._tickets = tickets
+        self._bar = bar
+        self._finished = False
+
+    def open(self) -> None:
+        """Call ``on_stage_start`` and switch the modules to evaluation.
+
+        SpeechBrain does this before it switches gradients off, so they are on here as well.
+        """
+        with torch.enable_grad():
+            self.brain.on_stage_start(self.stage, epoch=self.epoch)
+            self.brain.modules.eval()
+        if self._tickets is not None:
+            self._tickets.open()
+            self._bar.open(self.stage, self._tickets.length())
+
+    def next_batch(self) -> Any:
+        """Fetch the batch for the step that begins.
+
+        Raises:
+            StopIteration: there is none, or debug mode has seen enough.
+        """
+        assert self._tickets is not None
+        if self._finished:
+            raise StopIteration
+        return self._tickets.fetch()
+
+    def step(self, batch: Any) -> Any:
+        """Evaluate one batch and return what ``evaluate_batch`` returns."""
+        brain = self.brain
+        brain.step += 1
+        loss = brain.evaluate_batch(batch, stage=self.stage)
+        self.average = brain.update_average(loss, self.average)
+        self._bar.advance()
+        if brain.debug and brain.step == brain.debug_batches:
+            self._finished = True
+        return loss
+
+    def close(self, limited: bool) -> Any:
+        """Finish the loader, call ``on_stage_end`` and return the average loss.
+
+        Args:
+            limited: the user's Trainer limits the batches, so the rest of the loader is left alone.
+        """
+        if not limited:
+            self._run_to_the_end()
+        self._bar.close()
+        brain = self.brain
+        if self.stage is Stage.VALID:
+            brain.step = 0
+        brain.on_stage_end(self.stage, self.average, self.epoch)
+        if self.stage is Stage.TEST:
+            brain.step = 0
+        return self.average
+
+    def _run_to_the_end(self) -> None:
+        # A sampler may work when it is exhausted, and a loader may have more than its length.
+        while self._tickets is not None and not self._finished and self._tickets.has_more():
+            self.step(self._tickets.fetch())

@@ -1,0 +1,209 @@
+"""One fit(): epochs from the recipe's counter, TRAIN and VALID stages, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+
+from brain_lightning.engine import lightning_internals as internals
+from brain_lightning.engine.batch_tickets import BatchTickets
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.defaults import is_overridden
+from brain_lightning.engine.evaluation_pass import EvaluationPass
+from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.training_stage import TrainingStage
+from brain_lightning.ground.stage import Stage
+from brain_lightning.parts.epochs.epoch_source import EpochSource
+
+
+class FitRun:
+    """What fit() knows while it lasts; a new one for every call.
+
+    Order of calls: ``start``, ``begin_training``; for each epoch ``open_epoch``, for each batch
+    ``count_batch`` and ``after_batch``, ``end_epoch``. Validation: ``open_validation`` and
+    ``close_validation``.
+    """
+
+    def __init__(
+        self,
+        brain: BrainProtocol,
+        epochs: EpochSource | None = None,
+        train_loader: Iterable[Any] | None = None,
+        valid_loader: Iterable[Any] | None = None,
+        bar: StageBar | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            brain: the recipe.
+            epochs: the epoch counter given to fit(); None when the user's Trainer counts.
+            train_loader: the training loader; None when the Trainer iterates itself.
+            valid_loader: the validation loader; None as above, or without validation.
+            bar: the progress bar of the stages.
+        """
+        self.brain = brain
+        self.epochs = epochs
+        self.valid_loader = valid_loader
+        self.recipe_validates = epochs is not None and is_overridden(brain, "_fit_valid")
+        self.train_tickets = None if train_loader is None else BatchTickets(train_loader)
+        self.valid_tickets = None
+        if valid_loader is not None or self.recipe_validates:
+            self.valid_tickets = BatchTickets(() if valid_loader is None else valid_loader)
+        self.bar = bar or StageBar(False, {})
+        self.training = TrainingStage(brain, self.train_tickets, self.bar)
+        self.validation: EvaluationPass | None = None
+        self._validated = False
+        self._training_step: int | None = None
+        self._first_number = 1
+
+    # -- epochs ------------------------------------------------------------------------------
+
+    def start(self, trainer: pl.Trainer, steps: internals.StepCounter) -> None:
+        """Bring Lightning's counters to where the recipe is, after a recovery as well."""
+        steps.restore(self.brain.optimizer_step)
+        upcoming = self.epochs.upcoming() if self.epochs is not None else None
+        if upcoming is not None:
+            # range(n) counts from zero; an EpochCounter from one, as SpeechBrain's loggers do.
+            self._first_number = 0 if upcoming == 0 else 1
+            internals.set_current_epoch(trainer, upcoming - self._first_number)
+
+    def begin_training(self, trainer: pl.Trainer) -> None:
+        """Train nothing when the counter has no epoch left."""
+        if self.epochs is not None and not self.epochs.has_next():
+            trainer.should_stop = True
+
+    def open_epoch(self, trainer: pl.Trainer) -> None:
+        """Take the next epoch and open its TRAIN stage.
+
+        Raises:
+            StopIteration: the counter has no more after all; Lightning ends the run.
+        """
+        epoch = trainer.current_epoch + 1 if self.epochs is None else self.epochs.take()
+        number = epoch - self._first_number
+        if self.epochs is not None and trainer.current_epoch != number:
+            internals.set_current_epoch(trainer, number, opened=True)
+        self._validated = False
+        self.training.open(epoch)
+        if self.train_tickets is not None:
+            self._open_tickets(trainer, self.train_tickets)
+
+    def _open_tickets(self, trainer: pl.Trainer, tickets: BatchTickets) -> None:
+        if not _limits_training(trainer):
+            length = tickets.length()
+            internals.set_training_batches(trainer, float("inf") if length is None else length)
+        done = self.brain.step
+        tickets.open(lambda: internals.set_batches_done(trainer, done) if done else None)
+
+    def count_batch(self, loss: Any) -> None:
+        """Take a batch's loss into the average."""
+        self.training.count(loss)
+
+    def after_batch(self, trainer: pl.Trainer) -> None:
+        """Decide, when all callbacks have seen the batch, whether the epoch goes on."""
+        training = self.training
+        if training.stopped_by_profiler:
+            self._stop_profiling(trainer)
+        elif training.stopped_by_debug:
+            internals.end_epoch_after_this_batch(trainer)
+        else:
+            training.save_if_due()
+            if not self._ends_here(trainer):
+                return
+        training.close()
+
+    def _ends_here(self, trainer: pl.Trainer) -> bool:
+        if trainer.should_stop and _may_stop(trainer):
+            return True
+        tickets = self.train_tickets
+        last = trainer.is_last_batch
+        if tickets is None or _limits_training(trainer):
+            return last
+        limit_reached = self.brain._optimizer_step_limit_exceeded
+        if not (last or limit_reached or tickets.length() is None):
+            return False
+        if self.training.ends_here():
+            internals.end_epoch_after_this_batch(trainer)
+            return True
+        if last:
+            internals.extend_epoch(trainer)
+        return False
+
+    def _stop_profiling(self, trainer: pl.Trainer) -> None:
+        profiler, self.brain.profiler = self.brain.profiler, None
+        profiler.stop()
+        trainer.limit_val_batches = 0
+        trainer.should_stop = True
+
+    def end_epoch(self, trainer: pl.Trainer) -> None:
+        """Close what is still open, validate where Lightning could not, decide about the next."""
+        empty = self.training.batches == 0
+        self.training.close()
+        if not self._validated:
+            self._validate_late(trainer, empty)
+        if self.epochs is None:
+            return
+        brain = self.brain
+        if (
+            (brain.debug and self.training.epoch == brain.debug_epochs)
+            or (brain._optimizer_step_limit_exceeded)
+            or (not trainer.should_stop and not self.epochs.has_next())
+        ):
+            trainer.should_stop = True
+
+    # -- validation --------------------------------------------------------------------------
+
+    def _validate_late(self, trainer: pl.Trainer, empty: bool) -> None:
+        """Call ``_fit_valid`` where the recipe has its own, or where no batch led to validation."""
+        has_data = self.valid_tickets is not None and self.valid_loader is not None
+        if self.recipe_validates or (empty and has_data and internals.validation_is_due(trainer)):
+            self.brain._fit_valid(
+                valid_set=self.valid_loader, epoch=self.training.epoch, enable=self.bar.enabled
+            )
+
+    def validate_with(self, trainer: pl.Trainer, loader: Iterable[Any]) -> None:
+        """Run Lightning's validation loop over ``loader``: what the default ``_fit_valid`` does."""
+        assert self.valid_tickets is not None
+        usual, self.valid_tickets.loader = self.valid_tickets.loader, loader
+        try:
+            internals.run_validation_loop(trainer)
+        finally:
+            self.valid_tickets.loader = usual
+
+    def open_validation(self, trainer: pl.Trainer) -> None:
+        """Open a VALID stage, after the epoch or in its middle (``val_check_interval``)."""
+        self._validated = True
+        if self.training.is_open:
+            self._training_step, self.brain.step = self.brain.step, 0
+        epoch = self.training.epoch
+        if epoch is None:  # the user's Trainer validates alone, or before training
+            epoch = trainer.current_epoch + 1
+        self.validation = EvaluationPass(
+            self.brain, Stage.VALID, epoch, self.valid_tickets, self.bar
+        )
+        self.validation.open()
+
+    def close_validation(self, trainer: pl.Trainer) -> Any:
+        """Close the VALID stage and go on training where it was interrupted; return the loss."""
+        validation, self.validation = self.validation, None
+        assert validation is not None
+        average = validation.close(limited=limits_validation(trainer))
+        if self._training_step is not None:
+            self.brain.step, self._training_step = self._training_step, None
+            self.brain.modules.train()
+        return average
+
+
+def _limits_training(trainer: pl.Trainer) -> bool:
+    return trainer.limit_train_batches != 1.0
+
+
+def limits_validation(trainer: pl.Trainer) -> bool:
+    """Whether the user's Trainer looks at a part of the validation set only."""
+    return trainer.limit_val_batches != 1.0
+
+
+def _may_stop(trainer: pl.Trainer) -> bool:
+    min_epochs, min_steps = trainer.min_epochs or 0, trainer.min_steps or 0
+    return trainer.current_epoch >= min_epochs and trainer.global_step >= min_steps

@@ -1,0 +1,139 @@
+"""Every name of Lightning that is not public and that we use anyway, each with its reason.
+
+Tried with Lightning 2.5 and 2.6. Nothing here replaces a function or a class of Lightning: counters
+and flags are read and set, and one loop is run. Whoever supports a new version starts in this file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+
+
+class StepCounter:
+    """Keeps ``trainer.global_step`` and the loggers' step at Brain's ``optimizer_step``.
+
+    Why: Brain steps its own optimizers, so Lightning, which counts the steps of its wrappers, would
+    stay at zero and ``ModelCheckpoint`` would never save (PL#17167); several optimizers would count
+    several times (PL#17958). Names: ``epoch_loop.manual_optimization.optim_step_progress``,
+    ``epoch_loop.automatic_optimization.optim_progress``, ``epoch_loop._batches_that_stepped``.
+    """
+
+    def __init__(self, trainer: pl.Trainer, automatic: bool) -> None:
+        """Find the counter that ``trainer.global_step`` reads."""
+        self._epoch_loop = epoch_loop = trainer.fit_loop.epoch_loop
+        if automatic:
+            self._steps: Any = epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
+        else:
+            self._steps = epoch_loop.manual_optimization.optim_step_progress.total
+
+    def set(self, optimizer_step: int) -> None:
+        """Make ``trainer.global_step`` equal ``optimizer_step``.
+
+        Lightning adds one to the loggers' step after the batch, hence the one less here.
+        """
+        self._steps.ready = self._steps.completed = optimizer_step
+        self._epoch_loop._batches_that_stepped = max(optimizer_step - 1, 0)
+
+    def restore(self, optimizer_step: int) -> None:
+        """Set both counters as they are between two batches (after a recovery)."""
+        self._steps.ready = self._steps.completed = optimizer_step
+        self._epoch_loop._batches_that_stepped = optimizer_step
+
+
+def set_current_epoch(trainer: pl.Trainer, completed_epochs: int, opened: bool = False) -> None:
+    """Make ``trainer.current_epoch`` equal ``completed_epochs``.
+
+    Why: the epoch counter of the recipe rules and may begin anywhere after a recovery.
+    Names: ``fit_loop.epoch_progress``.
+
+    Args:
+        trainer: the Trainer.
+        completed_epochs: epochs done.
+        opened: Lightning has counted the epoch that begins as ready.
+    """
+    progress: Any = trainer.fit_loop.epoch_progress
+    for tracker in (progress.total, progress.current):
+        tracker.started = tracker.processed = tracker.completed = completed_epochs
+        tracker.ready = completed_epochs + int(opened)
+
+
+def set_batches_done(trainer: pl.Trainer, batches: int) -> None:
+    """Count ``batches`` of the current epoch as done, after a recovery in its middle.
+
+    Why: the recipe's loader skips them by itself, Lightning has not seen them.
+    Names: ``epoch_loop.batch_progress``, ``fit_loop._data_fetcher``.
+    """
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    progress.total.increment_by(batches)
+    progress.current.increment_by(batches)
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    fetcher.fetched += batches
+
+
+def set_training_batches(trainer: pl.Trainer, batches: float) -> None:
+    """Make ``trainer.num_training_batches`` true for the epoch that begins.
+
+    Why: Lightning asks a loader for its length once; the number of batches of a dynamic batch
+    sampler changes from epoch to epoch. Names:
+    ``fit_loop.max_batches``, ``trainer.val_check_batch``.
+    """
+    trainer.fit_loop.max_batches = batches
+    if trainer.val_check_interval == 1.0:
+        trainer.val_check_batch = max(1, batches)
+
+
+def end_epoch_after_this_batch(trainer: pl.Trainer) -> None:
+    """Make this batch the last one of its epoch; validation follows.
+
+    Why: debug mode, the limit of optimizer steps, and a loader that ends before its length end an
+    epoch early. Returning -1 from ``on_train_batch_start`` skips validation, and
+    ``trainer.should_stop`` ends the whole run. Names: ``epoch_loop.batch_progress.is_last_batch``,
+    ``trainer.val_check_batch``.
+    """
+    trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+    trainer.val_check_batch = float("inf")
+
+
+def extend_epoch(trainer: pl.Trainer) -> None:
+    """Let the epoch go on although the loader's length is reached: it has more batches.
+
+    Why: a loader's length may be an estimate (torch itself only warns); SpeechBrain trains on what
+    comes. Names: as above, and ``fit_loop._data_fetcher.length``.
+    """
+    trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+    trainer.fit_loop.max_batches = float("inf")
+    if trainer.val_check_interval == 1.0:
+        trainer.val_check_batch = float("inf")
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    fetcher.length = 2**62  # not None, which would switch on fetching ahead
+    fetcher.done = False
+
+
+def run_validation_loop(trainer: pl.Trainer) -> None:
+    """Run the validation of a fit at a moment that is not Lightning's own.
+
+    Why: a recipe may override ``_fit_valid`` and call it when it likes, and an epoch that was
+    resumed behind its last batch has no batch after which Lightning would validate.
+    Names: ``epoch_loop.val_loop.run``, ``trainer._logger_connector``.
+    """
+    connector = trainer._logger_connector
+    first_loop_iter = connector._first_loop_iter
+    trainer.validating = True
+    try:
+        trainer.fit_loop.epoch_loop.val_loop.run()
+    finally:
+        trainer.training = True
+        connector._first_loop_iter = first_loop_iter
+        connector.epoch_end_reached()  # as it was when the training epoch ended
+
+
+def validation_is_due(trainer: pl.Trainer) -> bool:
+    """Whether the Trainer's settings have validation run after the current epoch.
+
+    Why: as above. Names: ``epoch_loop._should_check_val_epoch``.
+    """
+    return bool(trainer.fit_loop.epoch_loop._should_check_val_epoch())

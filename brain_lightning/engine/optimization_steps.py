@@ -1,0 +1,123 @@
+"""Who steps the optimizer: Brain (manual) or Lightning (automatic)."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.defaults import overridden_among
+from brain_lightning.engine.optimizers import discover_optimizers
+from brain_lightning.ground.stage import Stage
+
+OWNED_BY_LIGHTNING = ("fit_batch", "optimizers_step", "freeze_optimizers", "zero_grad", "no_sync")
+"""What a recipe must leave alone when Lightning is to step its optimizer."""
+
+
+class OptimizationStep(Protocol):
+    """One training batch, up to its loss."""
+
+    def run(self, batch: Any) -> Any:
+        """Train on the batch, or compute its loss for Lightning to train on."""
+
+    def finish(self) -> Any:
+        """Return the batch's detached loss once the optimizer has stepped."""
+
+
+class ManualStep:
+    """Brain's own ``fit_batch``, as the recipe has it."""
+
+    def __init__(self, brain: BrainProtocol) -> None:
+        """Step with ``brain``."""
+        self._brain = brain
+        self._loss: Any = None
+
+    def run(self, batch: Any) -> Any:
+        """Train on the batch and return what callbacks see as its outputs."""
+        try:
+            self._loss = loss = self._brain.fit_batch(batch)
+        except StopIteration as error:
+            # Lightning takes it for the end of the data and swallows it.
+            raise RuntimeError("fit_batch() raised StopIteration.") from error
+        return step_outputs(loss)
+
+    def finish(self) -> Any:
+        """Return the loss."""
+        loss, self._loss = self._loss, None
+        return loss
+
+
+class AutomaticStep:
+    """The default ``fit_batch`` in two halves, with Lightning's backward and step between them."""
+
+    def __init__(self, brain: BrainProtocol) -> None:
+        """Step with ``brain``, which must not override what Lightning does now.
+
+        Raises:
+            ValueError: the recipe overrides one of ``OWNED_BY_LIGHTNING``.
+        """
+        overridden = overridden_among(brain, OWNED_BY_LIGHTNING)
+        if overridden:
+            raise ValueError(
+                f"Automatic optimization was asked for, but {type(brain).__name__} overrides "
+                f"{', '.join(overridden)}, which Lightning would do instead. Use manual "
+                "optimization, the default, or remove the override."
+            )
+        self._brain = brain
+        self._pending: tuple[Any, Any, torch.Tensor, bool] | None = None
+        self.grad_accumulation_factor = brain.grad_accumulation_factor
+
+    def will_step(self) -> bool:
+        """Whether the batch that comes next is one after which the optimizer steps."""
+        return (self._brain.step + 1) % self.grad_accumulation_factor == 0
+
+    def run(self, batch: Any) -> torch.Tensor:
+        """Compute the loss; Lightning divides it, goes backward and steps."""
+        brain = self._brain
+        factor = self.grad_accumulation_factor
+        should_step = brain.step % factor == 0
+        brain.on_fit_batch_start(batch, should_step)
+        with brain.training_ctx:
+            outputs = brain.compute_forward(batch, Stage.TRAIN)
+            loss: torch.Tensor = brain.compute_objectives(outputs, batch, Stage.TRAIN)
+        brain.check_loss_isfinite(brain.scaler.scale(loss / factor))
+        self._pending = (batch, outputs, loss, should_step)
+        return loss
+
+    def clip(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip and check the gradients, as ``optimizers_step`` does between unscale and step."""
+        brain = self._brain
+        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], brain.max_grad_norm)
+        if brain.skip_nonfinite_grads and not brain.scaler.is_enabled():
+            brain.check_gradients()
+
+    def finish(self) -> Any:
+        """Call ``on_fit_batch_end`` and return the loss."""
+        assert self._pending is not None
+        batch, outputs, loss, should_step = self._pending
+        self._pending = None
+        self._brain.on_fit_batch_end(batch, outputs, loss, should_step)
+        return loss.detach().cpu()
+
+    def require_one_optimizer(self) -> None:
+        """Check what can only be known once optimizers exist.
+
+        Raises:
+            ValueError: there is not exactly one.
+        """
+        count = len(discover_optimizers(self._brain))
+        if count != 1:
+            raise ValueError(
+                f"Automatic optimization needs exactly one optimizer, {type(self._brain).__name__} "
+                f"has {count}. Use manual optimization, the default."
+            )
+
+
+def step_outputs(loss: Any) -> dict[str, Any]:
+    """What a callback gets as ``outputs``: a mapping with the detached ``loss``."""
+    if isinstance(loss, torch.Tensor):
+        return {"loss": loss.detach()}
+    if isinstance(loss, dict):
+        return dict(loss)
+    return {} if loss is None else {"loss": torch.as_tensor(loss)}

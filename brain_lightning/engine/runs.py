@@ -1,0 +1,120 @@
+"""The runs that a Brain starts: fit, validate, evaluate."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+
+from brain_lightning.engine.brain_module import BrainModule
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.fit_run import FitRun
+from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.quiet import quiet_lightning
+from brain_lightning.engine.test_run import TestRun
+from brain_lightning.engine.trainer_configuration import make_trainer
+from brain_lightning.parts.epochs.epoch_source import EpochSource
+
+
+def run_fit(
+    brain: BrainProtocol,
+    epoch_counter: Iterable[int],
+    train_loader: Iterable[Any],
+    valid_loader: Iterable[Any] | None,
+    progressbar: bool,
+    ckpt_path: str | None = None,
+) -> None:
+    """Train ``brain``: what ``Brain.fit()`` does once the loaders are made.
+
+    Args:
+        brain: the recipe.
+        epoch_counter: yields the number of each epoch.
+        train_loader: training batches.
+        valid_loader: validation batches, or None.
+        progressbar: whether to show the bars (on the main process).
+        ckpt_path: a Lightning checkpoint to resume from, as for ``Trainer.fit``.
+    """
+    bar = StageBar(progressbar, brain.tqdm_barcolor)
+    run = FitRun(brain, EpochSource(epoch_counter), train_loader, valid_loader, bar)
+    module = BrainModule(brain, fit_run=run)
+
+    def start(trainer: pl.Trainer) -> None:
+        trainer.fit(module, run.train_tickets, run.valid_tickets, ckpt_path=ckpt_path)
+
+    _start(brain, bar, start, recipe_validates=run.recipe_validates)
+
+
+def run_validation(
+    brain: BrainProtocol, valid_loader: Iterable[Any], epoch: int | None, progressbar: bool
+) -> None:
+    """Validate: what the default ``_fit_valid`` does, inside of a fit or alone."""
+    module = connection_of(brain).module
+    if module is not None and module.trainer.training and module._run.epochs is not None:
+        module._run.validate_with(module.trainer, valid_loader)
+        return
+    bar = StageBar(progressbar, brain.tqdm_barcolor)
+    run = FitRun(brain, valid_loader=valid_loader, bar=bar)
+    run.training.epoch = epoch
+    module = BrainModule(brain, fit_run=run)
+
+    def start(trainer: pl.Trainer) -> None:
+        trainer.validate(module, run.valid_tickets, verbose=False)
+
+    _start(brain, bar, start)
+
+
+def run_evaluate(
+    brain: BrainProtocol,
+    test_loader: Iterable[Any],
+    max_key: str | None,
+    min_key: str | None,
+    progressbar: bool,
+) -> Any:
+    """Test ``brain`` and return the average loss: what ``Brain.evaluate()`` does."""
+    bar = StageBar(progressbar, brain.tqdm_barcolor)
+    run = TestRun(brain, test_loader, max_key, min_key, bar)
+    module = BrainModule(brain, test_run=run)
+
+    def start(trainer: pl.Trainer) -> None:
+        trainer.test(module, run.tickets, verbose=False)
+
+    _start(brain, bar, start)
+    return run.average
+
+
+def _start(
+    brain: BrainProtocol,
+    bar: StageBar,
+    start: Callable[[pl.Trainer], None],
+    recipe_validates: bool = False,
+) -> None:
+    with quiet_lightning(), _plain_keyboard_interrupt():
+        trainer = make_trainer(brain, connection_of(brain).settings, bar, recipe_validates)
+        try:
+            start(trainer)
+        finally:
+            bar.close()
+
+
+@contextmanager
+def _plain_keyboard_interrupt() -> Iterator[None]:
+    """Raise KeyboardInterrupt where Lightning, after its teardown, exits the interpreter.
+
+    PL#19976: it leaves SIGINT ignored and calls ``sys.exit(1)``; in a notebook or a recipe with its
+    own ``except KeyboardInterrupt`` that is not what Ctrl-C does.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        raise error.__context__ from None

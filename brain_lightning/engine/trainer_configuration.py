@@ -1,0 +1,145 @@
+"""From a Brain, its options and the user's ``trainer`` mapping to the arguments of a Trainer."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.option_translation import owner_of
+from brain_lightning.engine.precision import BrainPrecision, ScaledPrecision
+from brain_lightning.engine.progress_bar import BrainProgressBar, StageBar
+from brain_lightning.engine.settings import EngineSettings
+from brain_lightning.engine.strategies import InPlaceSingleDevice
+from brain_lightning.ground.errors import OptionError
+
+NEVER = 2**31 - 1
+"""An interval that no run reaches."""
+
+FIXED: dict[str, tuple[Any, str]] = {
+    "max_epochs": (-1, "the epoch counter given to fit() says how many epochs there are"),
+    "num_sanity_val_steps": (0, "a recipe's hooks must not run on validation data before training"),
+    "inference_mode": (False, "recipes may use what they compute in evaluation for training"),
+    "use_distributed_sampler": (False, "the samplers are made by Brain.make_dataloader()"),
+    "reload_dataloaders_every_n_epochs": (0, "the loaders are given to fit()"),
+    "barebones": (False, "it has no place for Brain's hooks; make a Trainer(barebones=True) "
+                         "yourself and give it BrainModule(brain)"),
+}  # fmt: skip
+"""Trainer arguments with one possible value inside Brain.fit(), and why."""
+
+DEFAULTS: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
+"""Trainer arguments that write or print something: off unless the user asks for them."""
+
+PLACES = frozenset({"devices", "strategy", "accelerator", "num_nodes"})
+
+
+def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
+    """Check what the user gave as ``trainer`` and return it as a dictionary.
+
+    Raises:
+        OptionError: an unknown argument, or one that a run option or the engine sets.
+    """
+    if not isinstance(mapping, Mapping):
+        raise OptionError(
+            f"trainer must map arguments of lightning.Trainer to their values, got {mapping!r}."
+        )
+    known = inspect.signature(pl.Trainer.__init__).parameters.keys() - {"self"}
+    for name in mapping:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"trainer: lightning.Trainer has no argument {name!r}.{hint}")
+        if name in FIXED and mapping[name] != FIXED[name][0]:
+            raise OptionError(
+                f"trainer: {name}={mapping[name]!r} cannot be set, it is {FIXED[name][0]!r} here "
+                f"because {FIXED[name][1]}."
+            )
+        owner = owner_of(name)
+        if owner is not None and name not in PLACES:
+            raise OptionError(
+                f"trainer: {name}={mapping[name]!r} cannot be set, because it comes from the run "
+                f"option {owner!r}. Set {owner!r} instead of trainer.{name}."
+            )
+    return dict(mapping)
+
+
+def make_trainer(
+    brain: BrainProtocol,
+    settings: EngineSettings,
+    bar: StageBar,
+    recipe_validates: bool = False,
+) -> pl.Trainer:
+    """Make the Trainer of one fit() or evaluate().
+
+    Args:
+        brain: the recipe.
+        settings: the options that are not attributes of the Brain.
+        bar: the progress bar of the run.
+        recipe_validates: the recipe overrides ``_fit_valid`` and calls validation itself.
+    """
+    user = dict(settings.trainer)
+    arguments: dict[str, Any] = dict(DEFAULTS)
+    arguments.update({name: value for name, (value, _) in FIXED.items()})
+    arguments.update(_placement(brain, user))
+    arguments["detect_anomaly"] = torch.is_anomaly_enabled()
+    arguments["val_check_interval"] = settings.val_interval_steps or 1.0
+    if settings.optimization == "automatic":
+        arguments["accumulate_grad_batches"] = brain.grad_accumulation_factor
+    if "callbacks" in user:  # asked for, so allowed to save
+        arguments["enable_checkpointing"] = _has_checkpoint_callback(user["callbacks"])
+    arguments.update(user)
+    arguments["callbacks"] = _callbacks(user.get("callbacks"), bar)
+    arguments["enable_progress_bar"] = any(
+        isinstance(callback, pl.callbacks.ProgressBar) for callback in arguments["callbacks"]
+    )
+    arguments["plugins"] = [*_as_list(user.get("plugins")), _precision(brain, settings)]
+    if recipe_validates:
+        arguments["check_val_every_n_epoch"] = NEVER
+    return pl.Trainer(**arguments)
+
+
+def _placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
+    """Where to run: on the Brain's device, unless the user names a strategy or more devices."""
+    device = torch.device(brain.device)
+    placement: dict[str, Any] = {
+        "accelerator": "gpu" if device.type == "cuda" else device.type,
+        "devices": [device.index or 0] if device.type == "cuda" else 1,
+    }
+    if not PLACES & user.keys():
+        placement["strategy"] = InPlaceSingleDevice(device)
+    return placement
+
+
+def _precision(brain: BrainProtocol, settings: EngineSettings) -> BrainPrecision | ScaledPrecision:
+    if settings.optimization == "automatic" and brain.scaler.is_enabled():
+        return ScaledPrecision(brain.device_type, brain.scaler)
+    return BrainPrecision(brain.precision)
+
+
+def _callbacks(given: Any, bar: StageBar) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = _as_list(given)
+    has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    if bar.enabled and not has_bar:
+        callbacks.append(BrainProgressBar(bar))
+    elif has_bar:
+        bar.enabled = False  # the user's own bar is shown in its place
+    return callbacks
+
+
+def _has_checkpoint_callback(callbacks: Any) -> bool:
+    return any(isinstance(each, pl.callbacks.Checkpoint) for each in _as_list(callbacks))
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,122 @@
+"""The TRAIN stage of one epoch after the other, in SpeechBrain's order."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from brain_lightning.engine.batch_tickets import BatchTickets
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.stage import Stage
+
+logger = get_logger(__name__)
+
+
+class TrainingStage:
+    """Opens, steps and closes TRAIN stages.
+
+    Order of calls, for each epoch: ``open``; for each batch ``next_batch``, then the step itself,
+    ``count``, ``save_if_due``; at last ``close``.
+    """
+
+    def __init__(self, brain: BrainProtocol, tickets: BatchTickets | None, bar: StageBar) -> None:
+        """Prepare; ``tickets`` is None where the user's Trainer iterates itself."""
+        self.brain = brain
+        self.epoch: int | None = None
+        self.is_open = False
+        self.batches = 0
+        self.last_average: Any = 0.0
+        self._tickets = tickets
+        self._bar = bar
+        self._last_save = 0.0
+        self._steps_since_save = 0
+
+    def open(self, epoch: int) -> None:
+        """Call ``on_stage_start`` and make everything ready for the epoch's first batch."""
+        brain = self.brain
+        self.epoch = epoch
+        self.is_open = True
+        self.batches = 0
+        brain.on_stage_start(Stage.TRAIN, epoch)
+        brain.modules.train()
+        brain.zero_grad()
+        brain.nonfinite_count = 0
+        if brain.train_sampler is not None and hasattr(brain.train_sampler, "set_epoch"):
+            brain.train_sampler.set_epoch(epoch)
+        self._last_save = time.time()
+        self._steps_since_save = 0
+        if self._tickets is not None:
+            self._bar.open(Stage.TRAIN, self._tickets.length(), initial=brain.step)
+        if brain.profiler is not None:
+            brain.profiler.start()
+
+    def next_batch(self) -> Any:
+        """Fetch the batch for the step that begins.
+
+        Raises:
+            StopIteration: there is none, or all optimizer steps were made before this epoch.
+        """
+        assert self._tickets is not None
+        batch = self._tickets.fetch()
+        if self.brain._optimizer_step_limit_exceeded:
+            logger.info("All optimizer steps that were asked for are made, training ends here.")
+            raise StopIteration
+        return batch
+
+    def count(self, loss: Any) -> None:
+        """Take the loss of a batch into the running average."""
+        brain = self.brain
+        self.batches += 1
+        self._steps_since_save += 1
+        brain.avg_train_loss = brain.update_average(loss, brain.avg_train_loss)
+        self._bar.advance(brain.avg_train_loss)
+        if brain.profiler is not None:
+            brain.profiler.step()
+
+    @property
+    def stopped_by_profiler(self) -> bool:
+        """Whether the steps that ``profile_training`` asked for are recorded."""
+        brain = self.brain
+        return brain.profiler is not None and brain.profiler.step_num > brain.tot_prof_steps
+
+    @property
+    def stopped_by_debug(self) -> bool:
+        """Whether debug mode has seen enough batches."""
+        return self.brain.debug and self.brain.step == self.brain.debug_batches
+
+    def save_if_due(self) -> None:
+        """Save the interval checkpoint when its time has come."""
+        brain = self.brain
+        if brain._should_save_intra_epoch_ckpt(self._last_save, self._steps_since_save):
+            brain._save_intra_epoch_ckpt()
+            self._last_save = time.time()
+            self._steps_since_save = 0
+
+    def ends_here(self) -> bool:
+        """Whether the loader, or the limit of optimizer steps, ends the epoch after this batch.
+
+        Fetches the next batch, as SpeechBrain does at this moment, and holds it.
+        """
+        if self._tickets is None:
+            return False
+        if not self._tickets.has_more():
+            return True
+        if self.brain._optimizer_step_limit_exceeded:
+            logger.info("All optimizer steps that were asked for are made, training ends here.")
+            return True
+        return False
+
+    def close(self) -> None:
+        """Flush the gradients and call ``on_stage_end``; does nothing when no stage is open."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._bar.close()
+        brain = self.brain
+        brain.zero_grad(set_to_none=True)
+        self.last_average = brain.avg_train_loss
+        brain.on_stage_end(Stage.TRAIN, brain.avg_train_loss, self.epoch)
+        brain.avg_train_loss = 0.0
+        brain.step = 0

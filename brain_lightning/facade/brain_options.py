@@ -1,0 +1,35 @@
+"""From run options, hparams and constructor to a Brain's attributes and the engine's settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from brain_lightning.engine.settings import EngineSettings
+from brain_lightning.engine.trainer_configuration import check_trainer_mapping
+from brain_lightning.parts.options.declarations import is_speechbrain_option
+from brain_lightning.parts.options.resolution import resolve_options
+from brain_lightning.parts.options.run_options import RunOptions
+
+_SETTINGS = tuple(field.name for field in dataclasses.fields(EngineSettings))
+
+
+def apply_options(
+    brain: Any,
+    run_opts: RunOptions | Mapping[str, Any] | None,
+    hparams: Mapping[str, Any] | None,
+    trainer: Mapping[str, Any] | None,
+) -> EngineSettings:
+    """Set SpeechBrain's options as attributes of ``brain`` and return ours.
+
+    Raises:
+        ValueError: an option has a value that cannot be.
+    """
+    values = resolve_options(run_opts, hparams, trainer=trainer).values
+    for name, value in values.items():
+        if is_speechbrain_option(name):
+            setattr(brain, name, value)
+    settings = {name: values[name] for name in _SETTINGS}
+    settings["trainer"] = check_trainer_mapping(settings["trainer"])
+    return EngineSettings(**settings)

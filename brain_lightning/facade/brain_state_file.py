@@ -1,0 +1,35 @@
+"""The file ``brain.ckpt`` of a checkpoint: where in an epoch a Brain is."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def write_brain_state(
+    path: str | Path, step: int, avg_train_loss: Any, optimizer_step: int
+) -> None:
+    """Write the three numbers as SpeechBrain does: YAML, keys in alphabetical order."""
+    state = {"step": step, "avg_train_loss": avg_train_loss, "optimizer_step": optimizer_step}
+    Path(path).write_text(yaml.dump(state), encoding="utf-8")
+
+
+def read_brain_state(path: str | Path) -> dict[str, Any]:
+    """Read them; an old file without ``optimizer_step`` has its ``step`` taken for it.
+
+    Raises:
+        ValueError: the file does not hold them.
+    """
+    state = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(state, dict) or not {"step", "avg_train_loss"} <= state.keys():
+        raise ValueError(f"{path} does not hold the step and avg_train_loss of a Brain.")
+    if "optimizer_step" not in state:
+        warnings.warn(
+            f"{path} has no optimizer_step, as old checkpoints have none; its step is taken.",
+            stacklevel=2,
+        )
+        state["optimizer_step"] = state["step"]
+    return state
