@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 
@@ -16,8 +17,7 @@ def get_environment_description() -> str:
     parts = [
         TITLE,
         f"Python version:\n{sys.version}",
-        f"Installed Python packages:\n{packages}" if (packages := _installed_packages())
-        else "Could not list python packages with pip freeze",
+        f"Installed Python packages:\n{_installed_packages()}",
         f"Git revision:\n{revision}" if (revision := _git_revision())
         else "Could not get git revision",
         _cuda_version(),
@@ -25,9 +25,16 @@ def get_environment_description() -> str:
     return f"\n{RULE}\n".join(parts)
 
 
-def _installed_packages() -> str | None:
+def _installed_packages() -> str:
     # This interpreter's pip: the one that is first in PATH may belong to another environment.
-    return _output_of([sys.executable, "-m", "pip", "freeze"])
+    frozen = _output_of([sys.executable, "-m", "pip", "freeze"])
+    return frozen or _packages_with_metadata()
+
+
+def _packages_with_metadata() -> str:
+    """Return the packages of an environment that has no pip."""
+    found = {f"{one.metadata['Name']}=={one.version}" for one in importlib.metadata.distributions()}
+    return "\n".join(sorted(found, key=str.lower))
 
 
 def _git_revision() -> str | None:

@@ -5,22 +5,6 @@ class OptionError(ValueError):
     """A run option has a value, or stands beside another one, that cannot work."""
 
 
-class HyperparameterFileError(ValueError):
-    """A hyperparameter file or its overrides cannot be read as what they should be."""
-
-
-class MissingHyperparameterFileError(HyperparameterFileError, FileNotFoundError):
-    """A hyperparameter file is not there."""
-
-
-class MissingHyperparameterKeyError(HyperparameterFileError, KeyError):
-    """An override names a key that the hyperparameter file does not have."""
-
-    def __str__(self) -> str:
-        """Return the sentence itself, where KeyError would put it in quotes."""
-        return str(self.args[0]) if self.args else ""
-
-
 class MissingExtraError(ImportError):
     """Something asked for needs an optional package that is not installed.
 

@@ -137,7 +137,7 @@ def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
             with alone():
                 if if_main_process():
                     outcome = function(*args, **kwargs)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             ddp_broadcast(_Failure(f"{type(error).__name__}: {error}"))
             raise
         outcome = ddp_broadcast(outcome)

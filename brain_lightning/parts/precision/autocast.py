@@ -1,0 +1,87 @@
+"""Mixed precision by name, and the context in which it holds."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from brain_lightning.ground.errors import OptionError
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def dtype_of_precision(name: str | None) -> torch.dtype:
+    """Return the dtype that a precision computes in; None is fp32.
+
+    Raises
+    ------
+    ValueError
+        When there is no precision of that name.
+    """
+    if name is None:
+        return torch.float32
+    try:
+        return DTYPES[name]
+    except (KeyError, TypeError):
+        raise OptionError(
+            f"The precision is {name!r}; it can be one of {', '.join(DTYPES)}."
+        ) from None
+
+
+class TorchAutocast:
+    """``torch.autocast``, or nothing at all where the dtype is float32.
+
+    One object can be entered again and again, and inside itself.
+
+    Arguments
+    ---------
+    device_type:
+        Where the computation is, such as ``"cpu"`` or ``"cuda"``.
+    dtype:
+        What to compute in.
+    options:
+        Further arguments of ``torch.autocast``.
+    """
+
+    def __init__(
+        self, device_type: str, dtype: torch.dtype = torch.float32, **options: Any
+    ) -> None:
+        """Make the first context, so that what torch cannot do shows here."""
+        self.device_type = device_type
+        self.dtype = dtype
+        self._options = options
+        # A torch.autocast remembers one state to go back to: entered inside itself, it would
+        # leave autocast on. So there is one for each depth, made when first needed.
+        self._contexts = [self._make_context()]
+        self._depth = 0
+
+    def _make_context(self) -> torch.autocast | nullcontext[None]:
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device_type, dtype=self.dtype, **self._options)
+
+    def __enter__(self) -> Any:
+        """Turn autocast on, where it has something to do."""
+        if self._depth == len(self._contexts):
+            self._contexts.append(self._make_context())
+        try:
+            entered = self._contexts[self._depth].__enter__()
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"Autocast to {self.dtype} cannot be turned on for {self.device_type}: {error}"
+            ) from error
+        self._depth += 1
+        return entered
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Put autocast back to what it was."""
+        self._depth -= 1
+        self._contexts[self._depth].__exit__(exc_type, exc_value, traceback)
