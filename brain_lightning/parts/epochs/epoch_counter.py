@@ -75,6 +75,10 @@ class EpochCounter:
 class EpochCounterWithStopper(EpochCounter):
     """An EpochCounter that also ends when a metric no longer gets better.
 
+    Its checkpoint file holds the epoch, which is all that SpeechBrain's Checkpointer saves and
+    reads of a stopper (the method that saves the rest is not registered there). The best score and
+    whether to stop are in a file beside it, ``<name>.ckpt.stopper``.
+
     Arguments
     ---------
     limit:
@@ -138,13 +142,14 @@ class EpochCounterWithStopper(EpochCounter):
     @mark_as_saver
     @override
     def _save(self, path: str | Path) -> None:
+        super()._save(path)
         state = {
             "current_epoch": self.current,
             "best_epoch": self.best_limit,
             "best_score": self.best_score,
             "should_stop": self.should_stop,
         }
-        Path(path).write_text(yaml.dump(state), encoding="utf-8")
+        _stopper_path(path).write_text(yaml.dump(state), encoding="utf-8")
 
     @mark_as_loader
     @mark_as_transfer
@@ -154,23 +159,45 @@ class EpochCounterWithStopper(EpochCounter):
         state = _read_stopper_state(path)
         current = state["current_epoch"]
         self.current = current if end_of_epoch else current - 1
-        self.best_limit = state["best_epoch"]
-        self.best_score = state["best_score"]
-        self.should_stop = state["should_stop"]
+        self.best_limit = state.get("best_epoch", self.best_limit)
+        self.best_score = state.get("best_score", self.best_score)
+        self.should_stop = state.get("should_stop", self.should_stop)
+
+
+def _stopper_path(path: str | Path) -> Path:
+    return Path(f"{path}.stopper")
 
 
 def _read_stopper_state(path: str | Path) -> dict[str, Any]:
+    """Return what a checkpoint file and the one beside it say of a stopper.
+
+    SpeechBrain's Checkpointer writes the epoch alone, its stopper's own method a mapping.
+    """
+    saved = _read_yaml(Path(path))
+    if isinstance(saved, int) and not isinstance(saved, bool):
+        beside = _stopper_path(path)
+        state = _stopper_mapping(beside) if beside.exists() else {}
+        # Another epoch: SpeechBrain has saved over an older checkpoint of ours.
+        return state if state.get("current_epoch") == saved else {"current_epoch": saved}
+    return _stopper_mapping(Path(path))
+
+
+def _stopper_mapping(path: Path) -> dict[str, Any]:
+    state = _read_yaml(path)
     expected = {"current_epoch", "best_epoch", "best_score", "should_stop"}
-    try:
-        state = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
     if not isinstance(state, dict) or not expected <= state.keys():
         raise ValueError(
-            f"{path} should hold the state of an EpochCounterWithStopper, a mapping with "
-            f"{sorted(expected)}, but holds {str(state)[:50]!r}."
+            f"{path} should hold the state of an EpochCounterWithStopper, a number or a mapping "
+            f"with {sorted(expected)}, but holds {str(state)[:50]!r}."
         )
     return state
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
 
 
 def _as_integer(value: object, name: str) -> int:
