@@ -40,10 +40,13 @@ class CheckpointDraft:
             TypeError: ``meta`` holds what the meta file cannot hold.
             CheckpointError: the folder cannot be written.
         """
-        self.meta: dict[str, Any] = {"unixtime": time.time(), "end-of-epoch": end_of_epoch}
+        now = time.time()
+        self.meta: dict[str, Any] = {"unixtime": now, "end-of-epoch": end_of_epoch}
         self.meta.update(plain_meta(meta))
         text = meta_text(self.meta)
-        target = new_path(checkpoints_dir) if name is None else named_path(checkpoints_dir, name)
+        target = (
+            new_path(checkpoints_dir, now) if name is None else named_path(checkpoints_dir, name)
+        )
         with _storage_errors_named(f"No checkpoint can be saved in {target}"):
             self._folder = FolderInTheMaking(target)
         with (
@@ -107,9 +110,9 @@ def named_path(checkpoints_dir: Path, name: str) -> Path:
     return checkpoints_dir / f"{CKPT_PREFIX}+{name}"
 
 
-def new_path(checkpoints_dir: Path) -> Path:
+def new_path(checkpoints_dir: Path, unixtime: float) -> Path:
     """Where to save a checkpoint without a name: local time and the first free number."""
-    stamp = time.strftime("%Y-%m-%d+%H-%M-%S", time.localtime())
+    stamp = time.strftime("%Y-%m-%d+%H-%M-%S", time.localtime(unixtime))
     paths = (checkpoints_dir / f"{CKPT_PREFIX}+{stamp}+{number:02d}" for number in count())
     return next(path for path in paths if not _is_taken(path))
 

@@ -69,8 +69,8 @@ def _numpy_state() -> dict[str, Any]:
 
     name, keys, *others = numpy.random.get_state(legacy=True)
     # As a torch tensor it can be loaded without pickling.
-    keys = torch.tensor(numpy.asarray(keys).tolist(), dtype=torch.int64)
-    return {"name": str(name), "keys": keys, "others": [float(value) for value in others]}
+    plain_keys = torch.tensor(numpy.asarray(keys).tolist(), dtype=torch.int64)
+    return {"name": str(name), "keys": plain_keys, "others": [float(value) for value in others]}
 
 
 def _set_numpy_state(state: Mapping[str, Any]) -> None:
