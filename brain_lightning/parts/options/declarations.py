@@ -9,8 +9,10 @@ fields of ``Declarations``; the first 39 are SpeechBrain's, in its order.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -204,9 +206,10 @@ class Declarations:
     no_slurm_detection: bool = _own(False, "Do not take the ranks of processes from SLURM.")
 
 
-def option_fields() -> dict[str, dataclasses.Field[Any]]:
+@functools.cache
+def option_fields() -> Mapping[str, dataclasses.Field[Any]]:
     """Return the dataclass field of every option, by name, SpeechBrain's first."""
-    return {field.name: field for field in dataclasses.fields(Declarations)}
+    return MappingProxyType({field.name: field for field in dataclasses.fields(Declarations)})
 
 
 def option_of(field: dataclasses.Field[Any]) -> Option:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,11 +90,11 @@ def parse(arg_list: Sequence[str], defaults: Mapping[str, Any] | None = None) ->
 class _Parser(argparse.ArgumentParser):
     """A parser of SpeechBrain's options that shows the help of all."""
 
-    help_of_all: argparse.ArgumentParser | None = None
+    defaults: Mapping[str, Any] = {}
 
     @override
     def format_help(self) -> str:
-        return super().format_help() if self.help_of_all is None else self.help_of_all.format_help()
+        return _make_parser_of_all(self.defaults).format_help()
 
     @override
     def error(self, message: str) -> NoReturn:
@@ -104,18 +105,20 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _make_parser(defaults: Mapping[str, Any]) -> _Parser:
-    parser = _Parser(description="Run an experiment.")
+    parser = _Parser()
+    parser.defaults = defaults
     _add_options(parser, defaults, speechbrain=True)
     parser.add_argument(_PLACEHOLDER, action="store_true", help=argparse.SUPPRESS)
-    parser.help_of_all = argparse.ArgumentParser(
+    return parser
+
+
+def _make_parser_of_all(defaults: Mapping[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
         description="Run an experiment. Anything else, as --KEY VALUE, overrides a hyperparameter."
     )
-    _add_options(parser.help_of_all, defaults, speechbrain=True)
-    _add_options(
-        parser.help_of_all.add_argument_group("options of brain_lightning"),
-        defaults,
-        speechbrain=False,
-    )
+    _add_options(parser, defaults, speechbrain=True)
+    own = parser.add_argument_group("options of brain_lightning")
+    _add_options(own, defaults, speechbrain=False)
     return parser
 
 
@@ -129,13 +132,14 @@ def _add_options(
         parser.add_argument(f"--{name}", **_argument(fields[name], defaults[name]))
 
 
-def command_line_options(speechbrain: bool) -> list[str]:
+@functools.cache
+def command_line_options(speechbrain: bool) -> tuple[str, ...]:
     """Return the names of the options of one origin that a command line can give."""
-    return [
+    return tuple(
         name
         for name, declared in option_fields().items()
         if option_of(declared).on_command_line and option_of(declared).speechbrain is speechbrain
-    ]
+    )
 
 
 def _argument(declared: dataclasses.Field[Any], default: Any) -> dict[str, Any]:
