@@ -46,7 +46,7 @@ def _integer(value: Any) -> int:
     if number is None or not (math.isinf(number) or number.is_integer()):
         raise ValueError("an integer")
     if math.isinf(number):  # YAML's .inf, for a count without a limit
-        return int(math.copysign(sys.maxsize, number))
+        return sys.maxsize if number > 0 else -sys.maxsize
     return int(value)
 
 
