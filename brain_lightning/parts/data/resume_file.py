@@ -57,9 +57,10 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
     source = resume_path(path)
     if not source.exists():
         return None
+    content = source.read_bytes()
     try:
-        state = torch.load(source, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
+        state = torch.load(io.BytesIO(content), weights_only=True)
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.PickleError) as error:
         raise ValueError(
             f"{source} is damaged: it should hold where a data loader was. Without the file the "
             "loader is resumed from its position alone, as SpeechBrain does."
