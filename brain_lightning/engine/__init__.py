@@ -1,1 +1,1 @@
-"""Engine: the only layer that imports Lightning. A Brain goes in, a LightningModule and a Trainer come out."""
+"""Engine: the only layer that imports Lightning; from a Brain to a LightningModule and Trainer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 
 
@@ -34,18 +36,26 @@ class EvaluationPass:
         self._tickets = tickets
         self._bar = bar
         self._finished = False
+        self._gradients = torch.is_grad_enabled()
 
     def open(self) -> None:
         """Call ``on_stage_start`` and switch the modules to evaluation.
 
-        SpeechBrain does this before it switches gradients off, so they are on here as well.
+        SpeechBrain does this before it switches gradients off, so they are as the caller has them.
         """
-        with torch.enable_grad():
-            self.brain.on_stage_start(self.stage, epoch=self.epoch)
+        with self.as_before():
+            if self.stage is Stage.VALID:
+                self.brain.on_stage_start(self.stage, self.epoch)
+            else:  # named or not is as SpeechBrain calls it
+                self.brain.on_stage_start(self.stage, epoch=self.epoch)
             self.brain.modules.eval()
         if self._tickets is not None:
             self._tickets.open()
             self._bar.open(self.stage, self._tickets.length())
+
+    def as_before(self) -> AbstractContextManager[Any]:
+        """Gradients on or off as they were when the pass was made, outside of Lightning's loop."""
+        return torch.set_grad_enabled(self._gradients)
 
     def next_batch(self) -> Any:
         """Fetch the batch for the step that begins.
@@ -62,7 +72,8 @@ class EvaluationPass:
         """Evaluate one batch and return what ``evaluate_batch`` returns."""
         brain = self.brain
         brain.step += 1
-        loss = brain.evaluate_batch(batch, stage=self.stage)
+        with stop_iteration_kept():
+            loss = brain.evaluate_batch(batch, stage=self.stage)
         self.average = brain.update_average(loss, self.average)
         self._bar.advance()
         if brain.debug and brain.step == brain.debug_batches:

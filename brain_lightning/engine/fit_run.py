@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from brain_lightning.engine import lightning_internals as internals
 from brain_lightning.engine.batch_tickets import BatchTickets
@@ -90,10 +91,12 @@ class FitRun:
             self._open_tickets(trainer, self.train_tickets)
 
     def _open_tickets(self, trainer: pl.Trainer, tickets: BatchTickets) -> None:
+        length = tickets.length()
+        batches = float("inf") if length is None else length
         if not _limits_training(trainer):
-            length = tickets.length()
-            internals.set_training_batches(trainer, float("inf") if length is None else length)
-        done = self.brain.step
+            internals.set_training_batches(trainer, batches)
+        # Behind a recovery, unless a recipe writes its own numbers into step.
+        done = self.brain.step if 0 < self.brain.step <= batches else 0
         tickets.open(lambda: internals.set_batches_done(trainer, done) if done else None)
 
     def count_batch(self, loss: Any) -> None:
@@ -121,7 +124,7 @@ class FitRun:
         if tickets is None or _limits_training(trainer):
             return last
         limit_reached = self.brain._optimizer_step_limit_exceeded
-        if not (last or limit_reached or tickets.length() is None):
+        if not (last or limit_reached or trainer.num_training_batches == float("inf")):
             return False
         if self.training.ends_here():
             internals.end_epoch_after_this_batch(trainer)
@@ -179,9 +182,10 @@ class FitRun:
         epoch = self.training.epoch
         if epoch is None:  # the user's Trainer validates alone, or before training
             epoch = trainer.current_epoch + 1
-        self.validation = EvaluationPass(
-            self.brain, Stage.VALID, epoch, self.valid_tickets, self.bar
-        )
+        with torch.enable_grad():  # as in training, from which SpeechBrain comes here
+            self.validation = EvaluationPass(
+                self.brain, Stage.VALID, epoch, self.valid_tickets, self.bar
+            )
         self.validation.open()
 
     def close_validation(self, trainer: pl.Trainer) -> Any:

@@ -9,6 +9,7 @@ import torch
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.defaults import overridden_among
 from brain_lightning.engine.optimizers import discover_optimizers
+from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 
 OWNED_BY_LIGHTNING = ("fit_batch", "optimizers_step", "freeze_optimizers", "zero_grad", "no_sync")
@@ -35,11 +36,8 @@ class ManualStep:
 
     def run(self, batch: Any) -> Any:
         """Train on the batch and return what callbacks see as its outputs."""
-        try:
+        with stop_iteration_kept():
             self._loss = loss = self._brain.fit_batch(batch)
-        except StopIteration as error:
-            # Lightning takes it for the end of the data and swallows it.
-            raise RuntimeError("fit_batch() raised StopIteration.") from error
         return step_outputs(loss)
 
     def finish(self) -> Any:

@@ -16,6 +16,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.fit_run import FitRun
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.quiet import quiet_lightning
+from brain_lightning.engine.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_configuration import make_trainer
 from brain_lightning.parts.epochs.epoch_source import EpochSource
@@ -97,6 +98,9 @@ def _start(
         trainer = make_trainer(brain, connection_of(brain).settings, bar, recipe_validates)
         try:
             start(trainer)
+        except RecipeStopIteration as error:
+            assert error.__cause__ is not None
+            raise error.__cause__ from None
         finally:
             bar.close()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.evaluation_pass import EvaluationPass
@@ -48,9 +46,9 @@ class TestRun:
         self.evaluation = EvaluationPass(brain, Stage.TEST, None, self.tickets, bar)
 
     def start(self, recover: bool) -> None:
-        """Call ``on_evaluate_start``, with gradients on as SpeechBrain has them there."""
+        """Call ``on_evaluate_start``, with gradients as the caller has them."""
         if recover:
-            with torch.enable_grad():
+            with self.evaluation.as_before():
                 self.brain.on_evaluate_start(max_key=self._max_key, min_key=self._min_key)
 
     def finish(self, limited: bool) -> None:

@@ -1,1 +1,1 @@
-"""Parts: run options, checkpoints, data, epochs, training log. Usable alone, without Lightning or Brain."""
+"""Parts: options, checkpoints, data, epochs, training log; usable without Lightning and Brain."""

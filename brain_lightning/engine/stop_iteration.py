@@ -1,0 +1,30 @@
+"""Carries a StopIteration of the recipe's through Lightning's loops."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+
+class RecipeStopIteration(RuntimeError):
+    """A StopIteration that came out of ``fit_batch`` or ``evaluate_batch``, in its ``__cause__``."""
+
+
+class stop_iteration_kept:
+    """Turn a StopIteration into a RecipeStopIteration.
+
+    Lightning takes StopIteration for the end of the data and swallows it; SpeechBrain's loop lets
+    it through to the caller of ``fit()``, as it would any other error.
+    """
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wrap the error, if it is one."""
+        if isinstance(error, StopIteration):
+            raise RecipeStopIteration("fit_batch() or evaluate_batch() stopped") from error
