@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from .recorder import ALL_HOOKS, ORDINARY_HOOKS, Event
 
-# Recoverables that we save in addition (DESIGN 7); SpeechBrain ignores them.
-ADDITIONAL_FILES: frozenset[str] = frozenset()
+# What we save in addition in a checkpoint (DESIGN 7); SpeechBrain ignores it.
+ADDITIONAL_FILES = frozenset({"checksums.json", "dataloader-TRAIN.ckpt.resume"})
 CONTEXT = 8
 
 
@@ -89,7 +89,7 @@ def _describe_difference(left: Event | None, right: Event | None) -> list[str]:
         ]
     title = f"  at {left.kind} {left.name}:"
     lines = _differing(left.details, right.details) + _differing(left.state, right.state)
-    return [title, *lines]
+    return [title, *(lines or ["    the order of the arguments"])]
 
 
 def _differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[str]:
@@ -98,4 +98,4 @@ def _differing(left: Mapping[str, str], right: Mapping[str, str]) -> list[str]:
         if left.get(key) != right.get(key):
             lines.append(f"    {key}: SpeechBrain {left.get(key, 'has none')}")
             lines.append(f"    {' ' * len(key)}  candidate   {right.get(key, 'has none')}")
-    return lines or ["    the order of the entries"]
+    return lines

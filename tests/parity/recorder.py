@@ -97,6 +97,12 @@ def describe(value: Any) -> str:
     return f"<{type(value).__name__}>"
 
 
+def kind_of_error(error: BaseException) -> str:
+    """Name the nearest class that Python itself or a test defines: ours are special cases."""
+    kinds = type(error).__mro__
+    return next(kind for kind in kinds if not kind.__module__.startswith("brain_")).__name__
+
+
 def optimizers_of(brain: Any) -> dict[str, torch.optim.Optimizer]:
     """Collect the optimizers that a recipe can see on the Brain, by name."""
     found = {
@@ -187,7 +193,7 @@ class Recorder:
             try:
                 result = method(brain, *args, **kwargs)
             except BaseException as error:
-                self.add("raise", name, {"error": type(error).__name__}, brain)
+                self.add("raise", name, {"error": kind_of_error(error)}, brain)
                 raise
             self.add("return", name, {"result": result}, brain)
             return result
