@@ -30,6 +30,7 @@ class BatchsizeGuesser:
                 continue
             self.method = method
             return size
+        self.method = None  # the next batch is looked at anew, as in SpeechBrain
         return self.fallback(batch)
 
     def attr_based(self, batch: Any) -> int:
