@@ -32,6 +32,7 @@ from brain_lightning.parts.checkpoints.hook_choice import (
     need_other_processes,
 )
 from brain_lightning.parts.checkpoints.hooks import Hook
+from brain_lightning.parts.checkpoints.integrity import require_whole_file
 from brain_lightning.parts.checkpoints.joint_save import save_jointly
 from brain_lightning.parts.checkpoints.meta_file import read_meta
 from brain_lightning.parts.checkpoints.recovery import (
@@ -251,7 +252,7 @@ class Checkpointer:
     def list_checkpoints(self) -> list[Checkpoint]:
         """Return all checkpoints, in order of their names.
 
-        One whose meta file cannot be read is left out with a warning.
+        One whose meta file is damaged is left out with a warning.
         """
         readable, unreadable = self._read_all()
         for error in unreadable:
@@ -264,6 +265,7 @@ class Checkpointer:
         for folder in sorted(filter(is_checkpoint_dir, self._entries())):
             try:
                 meta = read_meta(folder / METAFNAME)
+                require_whole_file(folder / METAFNAME)
             except DamagedCheckpointError as error:
                 unreadable.append(error)
             else:

@@ -72,7 +72,8 @@ def read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError) as error:
-        raise DamagedCheckpointError(f"The meta file {path} cannot be read: {error}") from error
+        reason = " ".join(str(error).split())  # YAML draws a picture over several lines
+        raise DamagedCheckpointError(f"The meta file {path} cannot be read: {reason}.") from error
     if not isinstance(meta, dict):
         raise DamagedCheckpointError(f"The meta file {path} holds no mapping but {meta!r:.80}.")
     if not isinstance(meta.get("unixtime"), (int, float)):
