@@ -24,7 +24,7 @@ from brain_lightning.parts.checkpoints.selection import (
     Predicate,
     check_number_to_keep,
 )
-from brain_lightning.parts.checkpoints.snapshot import SnapshotBuffers, state_getter
+from brain_lightning.parts.checkpoints.snapshot import SnapshotBuffers, writes_state_only
 
 logger = get_logger(__name__)
 
@@ -141,11 +141,10 @@ class BackgroundSaver:
         """Call the hooks that need the live object; return the states that remain to be written."""
         states = {}
         for chosen in hooks:
-            get_state = state_getter(chosen.hook)
-            if get_state is None:
-                chosen.save(draft.path, draft.target)
+            if writes_state_only(chosen.hook):
+                states[chosen.name] = chosen.obj.state_dict()
             else:
-                states[chosen.name] = get_state(chosen.obj)
+                chosen.save(draft.path, draft.target)
         return states
 
     def _write_beside(

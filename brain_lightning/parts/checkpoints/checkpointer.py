@@ -24,6 +24,7 @@ from brain_lightning.parts.checkpoints.errors import (
     DamagedCheckpointError,
     RecoverablesTypeError,
     as_checkpoint_error,
+    with_advice,
 )
 from brain_lightning.parts.checkpoints.hook_choice import (
     ChosenHook,
@@ -304,7 +305,7 @@ class Checkpointer:
         except CheckpointError as error:
             others = [other for other in self._read_all()[0] if other.path != chosen.path]
             sentence = whole_ones_sentence(others, self._load_rules())
-            raise as_checkpoint_error(sentence, error) from error
+            raise with_advice(error, sentence) from error
         return chosen
 
     def _choose_whole(

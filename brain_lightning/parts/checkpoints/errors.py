@@ -29,3 +29,12 @@ def as_checkpoint_error(message: str, cause: BaseException) -> CheckpointError:
     if cause.errno is None:
         return CheckpointStorageError(text)
     return CheckpointStorageError(cause.errno, text)
+
+
+def with_advice(error: CheckpointError, advice: str) -> CheckpointError:
+    """Make an error of the same class that says the same and then ``advice``."""
+    text = str(error)
+    advised = type(error)(f"{text}{'' if text.endswith('.') else '.'} {advice}")
+    if isinstance(error, OSError) and isinstance(advised, OSError):
+        advised.errno = error.errno
+    return advised

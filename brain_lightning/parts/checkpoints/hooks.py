@@ -17,8 +17,6 @@ import torch
 
 from brain_lightning.parts.checkpoints.main_process_hooks import on_main_process
 from brain_lightning.parts.checkpoints.torch_hooks import (
-    load_cyclic_lr,
-    save_cyclic_lr,
     torch_parameter_transfer,
     torch_recovery,
     torch_save,
@@ -42,8 +40,8 @@ DEFAULT_SAVE_HOOKS: dict[type, Hook] = {
     torch.optim.Optimizer: torch_save,
     torch.optim.lr_scheduler.ReduceLROnPlateau: torch_save,
     torch.optim.lr_scheduler.LRScheduler: torch_save,
+    torch.optim.lr_scheduler.CyclicLR: torch_save,  # else SpeechBrain's workaround is found
     torch.amp.GradScaler: torch_save,
-    torch.optim.lr_scheduler.CyclicLR: save_cyclic_lr,
 }
 """Class -> function ``(instance, path)`` that saves an instance."""
 
@@ -52,8 +50,8 @@ DEFAULT_LOAD_HOOKS: dict[type, Hook] = {
     torch.optim.Optimizer: torch_recovery,
     torch.optim.lr_scheduler.ReduceLROnPlateau: torch_recovery,
     torch.optim.lr_scheduler.LRScheduler: torch_recovery,
+    torch.optim.lr_scheduler.CyclicLR: torch_recovery,
     torch.amp.GradScaler: torch_recovery,
-    torch.optim.lr_scheduler.CyclicLR: load_cyclic_lr,
 }
 """Class -> function ``(instance, path, end_of_epoch)`` that loads into an instance."""
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 
 from brain_lightning.parts.checkpoints.hooks import Hook
 from brain_lightning.parts.checkpoints.torch_hooks import (
-    cyclic_lr_state,
-    save_cyclic_lr,
     torch_save,
 )
 
-_STATE_OF: dict[Hook, Callable[[Any], Any]] = {
-    torch_save: lambda obj: obj.state_dict(),
-    save_cyclic_lr: cyclic_lr_state,
-}
-"""Save hooks that do nothing but write a state, and how to get that state."""
 
-
-def state_getter(hook: Hook) -> Callable[[Any], Any] | None:
-    """Return the function that gets what ``hook`` would write, None if it does more than that."""
-    return _STATE_OF.get(hook)
+def writes_state_only(hook: Hook) -> bool:
+    """Whether a save hook does nothing but write ``obj.state_dict()``, so that a copy will do."""
+    return hook is torch_save
 
 
 class _Place(NamedTuple):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,6 @@ from brain_lightning.parts.checkpoints.key_mapping import hook_on_loading_state_
 from brain_lightning.parts.checkpoints.main_process_hooks import on_main_process
 
 logger = get_logger(__name__)
-
-WEAKREF_MARKER = "WEAKREF"
-"""Stands in a saved CyclicLR state for the scale function, which cannot be saved."""
 
 
 def load_plain(path: str | Path, device: str | torch.device = "cpu") -> Any:
@@ -92,34 +87,3 @@ def torch_parameter_transfer(obj: Any, path: str | Path) -> None:
         logger.warning("%s has the parameter %r, which %s lacks; it is unchanged", obj, key, path)
     for key in incompatible.unexpected_keys:
         logger.warning("%s holds the parameter %r, for which %s has no place", path, key, obj)
-
-
-@on_main_process
-def save_cyclic_lr(obj: Any, path: str | Path) -> None:
-    """Save hook for CyclicLR, whose state holds a weak reference that cannot be pickled."""
-    torch.save(cyclic_lr_state(obj), path)
-
-
-def cyclic_lr_state(obj: Any) -> dict[str, Any]:
-    """Return the state of a CyclicLR with a marker where the weak reference stands."""
-    state_dict: dict[str, Any] = obj.state_dict()
-    if state_dict.get("_scale_fn_ref") is not None:
-        state_dict["_scale_fn_ref"] = WEAKREF_MARKER
-    return state_dict
-
-
-def load_cyclic_lr(obj: Any, path: str | Path, end_of_epoch: bool) -> None:
-    """Load hook for CyclicLR; the scale function stays the one it was constructed with."""
-    del end_of_epoch
-    state_dict = load_plain(path)
-    own = getattr(obj, "_scale_fn_ref", None)
-    if state_dict.get("_scale_fn_ref") == WEAKREF_MARKER:
-        if not isinstance(own, weakref.WeakMethod):
-            warnings.warn(
-                f"{path} was saved from a CyclicLR with another kind of scale function. Construct "
-                "it with the arguments it had when it was saved.",
-                stacklevel=2,
-            )
-        # SpeechBrain puts the marker itself into the scheduler, which then cannot step.
-        state_dict["_scale_fn_ref"] = own
-    load_state_dict_strictly(obj, state_dict)
