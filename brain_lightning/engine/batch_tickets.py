@@ -36,17 +36,24 @@ class BatchTickets:
         self._iterator: Iterator[Any] | None = None
         self._held: Any = _NOTHING
         self._before_first_ticket: Callable[[], None] | None = None
+        self._before_first_batch: Callable[[], None] | None = None
 
-    def open(self, before_first_ticket: Callable[[], None] | None = None) -> None:
+    def open(
+        self,
+        before_first_ticket: Callable[[], None] | None = None,
+        before_first_batch: Callable[[], None] | None = None,
+    ) -> None:
         """Begin a stage: the loader's iterator is made with the first ``fetch()``.
 
         Args:
             before_first_ticket: called once, when Lightning asks for the stage's first ticket.
+            before_first_batch: called once, between making the iterator and its first batch.
         """
         self.delivered = 0
         self._iterator = None
         self._held = _NOTHING
         self._before_first_ticket = before_first_ticket
+        self._before_first_batch = before_first_batch
 
     def fetch(self) -> Any:
         """Return the next batch.
@@ -57,22 +64,25 @@ class BatchTickets:
         if self._held is not _NOTHING:
             batch, self._held = self._held, _NOTHING
         else:
-            if self._iterator is None:
-                self._iterator = iter(self.loader)
-            batch = next(self._iterator)
+            batch = self._next_batch()
         self.delivered += 1
         return batch
 
     def has_more(self) -> bool:
         """Whether the loader has another batch; if so, it is held for the next ``fetch()``."""
         if self._held is _NOTHING:
-            if self._iterator is None:
-                self._iterator = iter(self.loader)
             try:
-                self._held = next(self._iterator)
+                self._held = self._next_batch()
             except StopIteration:
                 return False
         return True
+
+    def _next_batch(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self.loader)
+            if self._before_first_batch is not None:
+                self._before_first_batch()
+        return next(self._iterator)
 
     def length(self) -> int | None:
         """The loader's length in batches, or None where it has none."""

@@ -97,6 +97,7 @@ class BrainModule(pl.LightningModule):
     @override
     def configure_optimizers(self) -> Any:
         """Call ``on_fit_start``: compile, wrap, create optimizers, recover."""
+        connection_of(self.brain).resume = None  # only what this fit recovers counts
         self.brain.on_fit_start()
         self.brain_modules = self.brain.modules
         optimizers = discover_optimizers(self.brain)

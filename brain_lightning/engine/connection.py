@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from brain_lightning.engine.interval_checkpoint import IntervalSaver
 from brain_lightning.engine.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from brain_lightning.engine.brain_module import BrainModule
+    from brain_lightning.engine.resume import Resume
 
 ATTRIBUTE = "_brain_lightning"
 """The one attribute of a Brain that belongs to the engine."""
@@ -24,6 +26,9 @@ class Connection:
         self.settings = settings
         self._modules: list[BrainModule] = []
         self._last_trainer: pl.Trainer | None = None
+        self.interval_saver = IntervalSaver()
+        self.resume: Resume | None = None
+        """What the checkpoint that was recovered last has for an exact resume."""
 
     def enter(self, module: BrainModule) -> None:
         """Note that a Trainer begins to run ``module``."""

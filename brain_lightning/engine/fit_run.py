@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -11,9 +12,11 @@ import torch
 from brain_lightning.engine import lightning_internals as internals
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.epochs.epoch_source import EpochSource
@@ -58,12 +61,16 @@ class FitRun:
         self._validated = False
         self._training_step: int | None = None
         self._first_number = 1
+        self._resume: Resume | None = None
 
     # -- epochs ------------------------------------------------------------------------------
 
     def start(self, trainer: pl.Trainer, steps: internals.StepCounter) -> None:
         """Bring Lightning's counters to where the recipe is, after a recovery as well."""
         steps.restore(self.brain.optimizer_step)
+        self._resume = connection_of(self.brain).resume
+        if self._resume is not None:
+            self._resume.restore_callbacks(trainer)
         upcoming = self.epochs.upcoming() if self.epochs is not None else None
         if upcoming is not None:
             # range(n) counts from zero; an EpochCounter from one, as SpeechBrain's loggers do.
@@ -86,18 +93,28 @@ class FitRun:
         if self.epochs is not None and trainer.current_epoch != number:
             internals.set_current_epoch(trainer, number, opened=True)
         self._validated = False
+        resume, self._resume = self._resume, None
+        if resume is not None:
+            resume.before_epoch()
         self.training.open(epoch)
         if self.train_tickets is not None:
-            self._open_tickets(trainer, self.train_tickets)
+            self._open_tickets(trainer, self.train_tickets, resume)
 
-    def _open_tickets(self, trainer: pl.Trainer, tickets: BatchTickets) -> None:
+    def _open_tickets(
+        self, trainer: pl.Trainer, tickets: BatchTickets, resume: Resume | None
+    ) -> None:
         length = tickets.length()
         batches = float("inf") if length is None else length
         if not _limits_training(trainer):
             internals.set_training_batches(trainer, batches)
         # Behind a recovery, unless a recipe writes its own numbers into step.
         done = self.brain.step if 0 < self.brain.step <= batches else 0
-        tickets.open(lambda: internals.set_batches_done(trainer, done) if done else None)
+        tickets.open(
+            before_first_ticket=partial(internals.set_batches_done, trainer, done),
+            before_first_batch=(
+                None if resume is None else partial(resume.before_first_batch, self.brain)
+            ),
+        )
 
     def count_batch(self, loss: Any) -> None:
         """Take a batch's loss into the average."""

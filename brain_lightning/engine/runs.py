@@ -95,14 +95,19 @@ def _start(
     recipe_validates: bool = False,
 ) -> None:
     with quiet_lightning(), _plain_keyboard_interrupt():
-        trainer = make_trainer(brain, connection_of(brain).settings, bar, recipe_validates)
+        connection = connection_of(brain)
+        trainer = make_trainer(brain, connection.settings, bar, recipe_validates)
         try:
             start(trainer)
         except RecipeStopIteration as error:
-            assert error.__cause__ is not None
-            raise error.__cause__ from None
+            connection.interval_saver.let_finish()
+            raise error.stop from None
+        except BaseException:
+            connection.interval_saver.let_finish()
+            raise
         finally:
             bar.close()
+        connection.interval_saver.wait()
 
 
 @contextmanager

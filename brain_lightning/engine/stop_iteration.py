@@ -6,7 +6,12 @@ from types import TracebackType
 
 
 class RecipeStopIteration(RuntimeError):
-    """A StopIteration that came out of ``fit_batch`` or ``evaluate_batch``, in its ``__cause__``."""
+    """A StopIteration out of ``fit_batch`` or ``evaluate_batch``; it is in ``stop``."""
+
+    def __init__(self, stop: StopIteration) -> None:
+        """Carry ``stop``."""
+        super().__init__("fit_batch() or evaluate_batch() raised StopIteration.")
+        self.stop = stop
 
 
 class stop_iteration_kept:
@@ -27,4 +32,4 @@ class stop_iteration_kept:
     ) -> None:
         """Wrap the error, if it is one."""
         if isinstance(error, StopIteration):
-            raise RecipeStopIteration("fit_batch() or evaluate_batch() stopped") from error
+            raise RecipeStopIteration(error) from error

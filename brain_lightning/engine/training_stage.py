@@ -7,6 +7,7 @@ from typing import Any
 
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.stage import Stage
@@ -30,6 +31,7 @@ class TrainingStage:
         self.last_average: Any = 0.0
         self._tickets = tickets
         self._bar = bar
+        self._interval_saver = connection_of(brain).interval_saver
         self._last_save = 0.0
         self._steps_since_save = 0
 
@@ -89,6 +91,7 @@ class TrainingStage:
     def save_if_due(self) -> None:
         """Save the interval checkpoint when its time has come."""
         brain = self.brain
+        self._interval_saver.raise_error()
         if brain._should_save_intra_epoch_ckpt(self._last_save, self._steps_since_save):
             brain._save_intra_epoch_ckpt()
             self._last_save = time.time()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.defaults import brain_default
+from brain_lightning.engine.resume import Resume, capture_resume_state
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
 from brain_lightning.facade.brain_options import apply_options
 from brain_lightning.facade.brain_state_file import read_brain_state, write_brain_state
@@ -53,14 +53,12 @@ from brain_lightning.parts.checkpoints.hooks import (
 )
 from brain_lightning.parts.data.looped_loader import LoopedLoader
 from brain_lightning.parts.data.make_dataloader import make_dataloader
+from brain_lightning.parts.data.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 from brain_lightning.parts.options.run_options import RunOptions
 from brain_lightning.parts.precision.autocast import TorchAutocast, dtype_of_precision
 
 logger = get_logger(__name__)
-
-INTRA_EPOCH_CKPT_FLAG = "brain_intra_epoch_ckpt"
-"""The key in a checkpoint's meta that marks an interval checkpoint."""
 
 
 class _CurrentTrainer:
@@ -126,7 +124,8 @@ class Brain:
         self.optimizers_dict: dict[str, Optimizer] | None = None
         self.opt_class = opt_class
         self.checkpointer = checkpointer
-        setattr(self, ATTRIBUTE, Connection(apply_options(self, run_opts, hparams, trainer)))
+        settings = apply_options(self, run_opts, hparams, trainer)
+        setattr(self, ATTRIBUTE, Connection(settings))
         self._detect_launch()
         self._choose_device()
         self._choose_precision()
@@ -716,21 +715,20 @@ class Brain:
 
     def _save_intra_epoch_ckpt(self) -> None:
         """Save the interval checkpoint; the one before it is deleted."""
-        self.checkpointer.save_and_keep_only(
-            end_of_epoch=False,
-            num_to_keep=1,
-            ckpt_predicate=lambda checkpoint: INTRA_EPOCH_CKPT_FLAG in checkpoint.meta,
-            meta={INTRA_EPOCH_CKPT_FLAG: True},
-            verbosity=logging.DEBUG,
-        )
+        connection = connection_of(self)
+        beside = connection.settings.async_checkpoint
+        connection.interval_saver.save(self.checkpointer, beside)
 
     @mark_as_saver
     def _save(self, path: str | Path) -> None:
         write_brain_state(path, self.step, self.avg_train_loss, self.optimizer_step)
+        write_resume_file(path, capture_resume_state(self))
 
     @mark_as_loader
     def _recover(self, path: str | Path, end_of_epoch: bool) -> None:
-        del end_of_epoch  # a Brain continues where it was in either case
+        resume_state = read_resume_file(path)
+        if resume_state is not None:
+            connection_of(self).resume = Resume(resume_state, end_of_epoch)
         state = read_brain_state(path)
         self.step = state["step"]
         self.avg_train_loss = state["avg_train_loss"]

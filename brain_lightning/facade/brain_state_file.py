@@ -1,4 +1,7 @@
-"""The file ``brain.ckpt`` of a checkpoint: where in an epoch a Brain is."""
+"""The file ``brain.ckpt`` of a checkpoint: where in an epoch a Brain is.
+
+What an exact resume needs besides is in a file beside it, which SpeechBrain does not look at.
+"""
 
 from __future__ import annotations
 
