@@ -8,7 +8,14 @@ from dataclasses import replace
 from .recorder import ALL_HOOKS, ORDINARY_HOOKS, Event
 
 # What we save in addition in a checkpoint (DESIGN 7); SpeechBrain ignores it.
-ADDITIONAL_FILES = frozenset({"checksums.json", "dataloader-TRAIN.ckpt.resume"})
+ADDITIONAL_FILES = frozenset(
+    {
+        "checksums.json",
+        "brain.ckpt.resume",
+        "dataloader-TRAIN.ckpt.resume",
+        "loader.ckpt.resume",
+    }
+)
 CONTEXT = 8
 
 

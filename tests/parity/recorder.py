@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -64,16 +63,19 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
+def tensor_bytes(tensor: torch.Tensor) -> bytes:
+    """Copy the bits of a tensor."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def describe_tensor(tensor: torch.Tensor) -> str:
     """Describe a tensor so that two descriptions are equal only for equal bits."""
     kind = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
     grad = " requires_grad" if tensor.requires_grad else ""
-    tensor = tensor.detach().cpu().contiguous()
     if tensor.numel() == 1 and tensor.dtype.is_floating_point:
-        value = tensor.double().item()
+        value = tensor.detach().double().item()
         return f"{kind} {value.hex()}~{value:.6g}{grad}"
-    content = digest(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"{kind} {content}{grad}"
+    return f"{kind} {digest(tensor_bytes(tensor))}{grad}"
 
 
 def describe(value: Any) -> str:
@@ -117,20 +119,24 @@ def optimizers_of(brain: Any) -> dict[str, torch.optim.Optimizer]:
 
 def random_states() -> dict[str, str]:
     """Name the state of each global random number generator."""
+    _, words, position, _, _ = np.random.get_state()
     return {
         "rng.torch": digest(torch.get_rng_state().numpy().tobytes()),
-        "rng.numpy": digest(pickle.dumps(np.random.get_state())),
-        "rng.python": digest(repr(random.getstate()).encode()),
+        "rng.numpy": digest(words.tobytes() + bytes(str(position), "ascii")),
+        "rng.python": str(hash(random.getstate())),
     }
 
 
 def describe_all(tensors: Mapping[str, torch.Tensor | None]) -> str:
     """Give one short name to many named tensors."""
-    lines = [
-        f"{name} None" if tensor is None else f"{name} {describe_tensor(tensor.detach())}"
-        for name, tensor in tensors.items()
-    ]
-    return digest("\n".join(lines).encode()) if lines else "nothing"
+    content = hashlib.blake2b(digest_size=6)
+    for name, tensor in tensors.items():
+        if tensor is None:
+            content.update(f"{name} None;".encode())
+        else:
+            content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+            content.update(tensor_bytes(tensor))
+    return content.hexdigest()
 
 
 def state_of(brain: Any) -> dict[str, str]:

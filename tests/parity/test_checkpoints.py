@@ -226,7 +226,6 @@ INTERRUPTIONS: dict[str, tuple[dict[str, Any], int | None, dict[str, Any]]] = {
     "at_the_end_of_an_epoch": ({}, 6, SHUFFLED),
     "in_the_middle_of_an_epoch": ({"ckpt_interval_steps": 2}, 8, SHUFFLED),
     "in_the_first_epoch": ({"ckpt_interval_steps": 1}, 3, SHUFFLED),
-    "with_accumulation": ({"ckpt_interval_steps": 3, "grad_accumulation_factor": 2}, 8, SHUFFLED),
     "with_workers": ({"ckpt_interval_steps": 2}, 8, {**SHUFFLED, "num_workers": 2}),
     "after_the_last_batch": ({"ckpt_interval_steps": 4}, 5, SHUFFLED),
     "beyond_the_step_limit": (
@@ -235,7 +234,26 @@ INTERRUPTIONS: dict[str, tuple[dict[str, Any], int | None, dict[str, Any]]] = {
         SHUFFLED,
     ),
     "when_all_is_done": ({}, None, SHUFFLED),
+    # Here our checkpoints know more, so only those that SpeechBrain wrote, or that it continues,
+    # go on with its numbers: gradients that have accumulated, and the place of a looped loader in
+    # its data (SpeechBrain's has only the one in the nominal epoch).
+    "with_accumulation": ({"ckpt_interval_steps": 3, "grad_accumulation_factor": 2}, 8, SHUFFLED),
+    "in_a_looped_loader": (
+        {"ckpt_interval_steps": 2},
+        8,
+        {"batch_size": 3, "looped_nominal_epoch": 5},
+    ),
 }
+COMPARABLE = list(INTERRUPTIONS)[:-2]
+MOVED = [
+    (interruption, first, second)
+    for interruption in ("at_the_end_of_an_epoch", "in_the_middle_of_an_epoch")
+    for first, second in (
+        ("speechbrain", "brain_lightning"),
+        ("brain_lightning", "speechbrain"),
+        ("speechbrain", "mixed"),
+    )
+]
 # SpeechBrain saves no random states, so what a resumed run draws is not comparable.
 NOT_RESUMED_THERE = ("rng",)
 
@@ -272,7 +290,7 @@ def continued(name: str, first: str, second: str, folder: Path) -> Trace:
     return perform(second_part(name), libraries[second], folder)
 
 
-@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+@pytest.mark.parametrize("interruption", COMPARABLE)
 def test_resumed(interruption: str, tmp_path: Path) -> None:
     """Interrupted and resumed in one library: the second part's numbers are SpeechBrain's."""
     folder = tmp_path / "reference"
@@ -285,14 +303,15 @@ def test_resumed(interruption: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("interruption", "first", "second"),
     [
-        ("speechbrain", "brain_lightning"),
-        ("brain_lightning", "speechbrain"),
-        ("speechbrain", "mixed"),
+        *MOVED,
+        ("with_accumulation", "speechbrain", "brain_lightning"),
+        ("with_accumulation", "brain_lightning", "speechbrain"),
+        ("in_a_looped_loader", "speechbrain", "brain_lightning"),
+        ("in_a_looped_loader", "brain_lightning", "speechbrain"),
     ],
 )
-@pytest.mark.parametrize("interruption", ["at_the_end_of_an_epoch", "in_the_middle_of_an_epoch"])
 def test_moved_to_the_other_library(
     interruption: str, first: str, second: str, tmp_path: Path
 ) -> None:
@@ -315,20 +334,7 @@ def test_moved_there_and_back(interruption: str, tmp_path: Path) -> None:
     assert_same(expected, found, ignore=NOT_RESUMED_THERE)
 
 
-@parity()
-def test_looped_loader_resumed(run: Run) -> None:
-    """A looped loader remembers where it is in its nominal epoch, not in its data."""
-    loader = {"batch_size": 3, "looped_nominal_epoch": 5}
-    for killed_at in (8, None):
-        brain = saving_brain(run, {"ckpt_interval_steps": 2}, killed_at, epochs=2)
-        if killed_at is None:
-            fit(brain, loader)
-        else:
-            with run.expecting(KilledError):
-                fit(brain, loader)
-
-
-@parity()
+@parity(ignore=NOT_RESUMED_THERE)
 def test_several_optimizers_resumed(run: Run) -> None:
     """Each optimizer is a recoverable that the recipe adds."""
 
@@ -354,7 +360,7 @@ def test_evaluation_in_a_new_process(run: Run) -> None:
     run.note("evaluated", loss=brain.evaluate(Points(5, 2), min_key="loss"))
 
 
-@parity()
+@parity(ignore=NOT_RESUMED_THERE)
 def test_ready_loader_saved_by_the_recipe(run: Run) -> None:
     """Brain saves only the loaders that it makes; a recipe adds its own."""
     for killed_at in (7, None):
