@@ -1,7 +1,8 @@
 """SpeechBrain recipes on Lightning.
 
-The names below are SpeechBrain's, at the top level wherever SpeechBrain keeps them. Each is imported
-when it is first used, so that ``import brain_lightning`` costs nothing.
+The names below are SpeechBrain's, at the top level wherever SpeechBrain keeps them. Each is
+imported when it is first used, so that ``import brain_lightning`` costs nothing. Any other
+attribute is that of an installed SpeechBrain: ``import brain_lightning as sb`` ports a recipe.
 """
 
 from __future__ import annotations
@@ -92,13 +93,22 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name when it is first used; SpeechBrain's where it is not ours."""
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'brain_lightning' has no attribute {name!r}")
+        return _attribute_of_speechbrain(name)
     value = getattr(importlib.import_module(f"brain_lightning.{home}"), name)
     globals()[name] = value
     return value
+
+
+def _attribute_of_speechbrain(name: str) -> Any:
+    # Python and its tools ask any module for such names, and are not to wake SpeechBrain.
+    if name.startswith("_"):
+        raise AttributeError(f"module 'brain_lightning' has no attribute {name!r}")
+    from brain_lightning.entry.interop.ported_modules import speechbrain_attribute
+
+    return speechbrain_attribute(name)
 
 
 def __dir__() -> list[str]:

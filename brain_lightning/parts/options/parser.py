@@ -19,10 +19,10 @@ from typing_extensions import override
 
 from brain_lightning.parts.options.declarations import (
     default_of,
-    default_values,
     option_fields,
     option_of,
 )
+from brain_lightning.parts.options.replaced_defaults import effective_defaults
 from brain_lightning.parts.options.trainer_arguments import merged, nested, read_scalar
 
 TRAINER_PREFIX = "--trainer."
@@ -74,8 +74,7 @@ def parse(arg_list: Sequence[str], defaults: Mapping[str, Any] | None = None) ->
     CommandLineError
         When an argument is wrong; the usage is then on standard error.
     """
-    effective_defaults = {**default_values(), **(defaults or {})}
-    parser = _make_parser(effective_defaults)
+    parser = _make_parser({**effective_defaults(), **(defaults or {})})
     own = _OwnArguments(parser)
     rest = own.take_from(arg_list)
     namespace, extra = parser.parse_known_args(rest)

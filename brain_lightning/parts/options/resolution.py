@@ -13,6 +13,7 @@ from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import infer_device
 from brain_lightning.parts.options.declarations import default_values, option_fields, option_of
 from brain_lightning.parts.options.devices import check_device
+from brain_lightning.parts.options.replaced_defaults import effective_defaults
 from brain_lightning.parts.options.run_options import RunOptions
 from brain_lightning.parts.options.trainer_arguments import merged
 from brain_lightning.parts.options.value_types import checked_value
@@ -64,11 +65,11 @@ def resolve_options(
     ValueError
         When a value, or two together, cannot work.
     """
-    effective_defaults = {**default_values(), **(defaults or {})}
-    from_hparams = _from_hparams(hparams or {}, effective_defaults)
-    from_run_opts = _from_run_opts(run_opts, effective_defaults)
+    usual = {**effective_defaults(), **(defaults or {})}
+    from_hparams = _from_hparams(hparams or {}, usual)
+    from_run_opts = _from_run_opts(run_opts, usual)
     _report_sources(from_hparams, from_run_opts)
-    values = {**effective_defaults, **from_hparams, **from_run_opts}
+    values = {**usual, **from_hparams, **from_run_opts}
     values = {name: _checked(name, values[name]) for name in option_fields()}
     given = (from_hparams.keys() | from_run_opts.keys()) - set(RECORDS)
     values["trainer"] = _merged_trainer(from_hparams, trainer, from_run_opts)

@@ -10,10 +10,12 @@ from typing import Any
 
 from brain_lightning.parts.options.declarations import (
     Declarations,
+    default_of,
     is_speechbrain_option,
     option_fields,
 )
 from brain_lightning.parts.options.parser import parse
+from brain_lightning.parts.options.replaced_defaults import replaced_values
 
 
 class UnknownOptionError(KeyError, AttributeError):
@@ -35,6 +37,13 @@ class RunOptions(Declarations):
     ``overridden_args`` names the options that were given explicitly. As in SpeechBrain, Brain
     goes by it, and the constructor does not fill it: make options with ``from_dictionary``.
     """
+
+    def __post_init__(self) -> None:
+        """Take the defaults that hold in place of ours, where nothing else was given."""
+        for name, value in replaced_values().items():
+            usual = default_of(option_fields()[name])
+            if name not in self.overridden_args and getattr(self, name) == usual:
+                object.__setattr__(self, name, value)
 
     @classmethod
     def from_dictionary(cls, args_dict: Mapping[str, Any]) -> RunOptions:

@@ -1,0 +1,68 @@
+"""Running a script inside this process as ``python script.py`` would in one of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType, TracebackType
+
+
+def run_as_main(script: str) -> None:
+    """Run the script as the module ``__main__`` that it is now; see ``prepared_for``."""
+    main = sys.modules["__main__"]
+    path = os.path.abspath(script)
+    code = SourceFileLoader("__main__", path).source_to_code(Path(path).read_bytes(), path)
+    exec(code, vars(main))
+
+
+@contextmanager
+def prepared_for(script: str, arguments: Sequence[str]) -> Iterator[None]:
+    """Let ``sys.argv``, ``__main__`` and the import path be those of ``python SCRIPT ARGUMENTS``.
+
+    Afterwards they are as before, and modules that were imported from the script's folder are
+    forgotten, so that the next script finds its own.
+    """
+    folder = os.path.dirname(os.path.realpath(script))
+    before = (sys.argv, sys.modules["__main__"], list(sys.path), set(sys.modules))
+    sys.argv = [script, *arguments]
+    sys.modules["__main__"] = _main_module(script)
+    # Python puts there the folder of the program that was started, unless it is told not to.
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path[:1] = [folder]
+    try:
+        yield
+    finally:
+        sys.argv, sys.modules["__main__"], sys.path[:], known = before
+        _forget_modules_in(folder, set(sys.modules) - known)
+
+
+def _main_module(script: str) -> ModuleType:
+    path = os.path.abspath(script)
+    module = ModuleType("__main__")
+    module.__file__ = path
+    module.__package__ = None
+    module.__spec__ = None
+    module.__loader__ = SourceFileLoader("__main__", path)
+    vars(module).update({"__builtins__": sys.modules["builtins"], "__cached__": None})
+    return module
+
+
+def _forget_modules_in(folder: str, names: set[str]) -> None:
+    for name in names:
+        file = getattr(sys.modules[name], "__file__", None)
+        if isinstance(file, str) and Path(folder) in Path(os.path.realpath(file)).parents:
+            del sys.modules[name]
+
+
+def script_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that begins in the script; all of it if none does."""
+    part = traceback
+    while part is not None:
+        if part.tb_frame.f_code is run_as_main.__code__:
+            return part.tb_next
+        part = part.tb_next
+    return traceback
