@@ -7,8 +7,10 @@ it; ours continues as if the run had never been interrupted.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -19,12 +21,15 @@ from brain_lightning.parts.checkpoints.random_states import random_states, set_r
 
 logger = get_logger(__name__)
 
+_sessions: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+
 
 def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     """Return tensors and plain values that :class:`Resume` continues from."""
     module = connection_of(brain).module
     fitting = module is not None and module.trainer.state.fn == "fit"
     state: dict[str, Any] = {
+        "session": session_of(brain.checkpointer),
         "random_states": random_states(),
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
         "gradients": _accumulated_gradients(brain),
@@ -33,6 +38,26 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     if fitting and module is not None:
         state["callbacks"] = _callback_states(module.trainer)
     return state
+
+
+def session_of(checkpointer: object) -> str:
+    """A name for the run that saves with this very checkpointer.
+
+    When it recovers a checkpoint of its own, nothing was interrupted: a second ``fit()``, or a
+    second Brain with the same checkpointer, goes on as in SpeechBrain.
+    """
+    if checkpointer is None:
+        return ""
+    return _sessions.setdefault(checkpointer, uuid.uuid4().hex)
+
+
+def resume_from(
+    state: Mapping[str, Any] | None, checkpointer: object, end_of_epoch: bool
+) -> Resume | None:
+    """Return what to resume from, or None where the checkpoint is none of an interrupted run."""
+    if state is None or state["session"] == session_of(checkpointer):
+        return None
+    return Resume(state, end_of_epoch)
 
 
 def _accumulated_gradients(brain: BrainProtocol) -> dict[str, torch.Tensor]:

@@ -12,10 +12,10 @@ import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.option_translation import owner_of
+from brain_lightning.engine.placement import PLACES, placement
 from brain_lightning.engine.precision import BrainPrecision, ScaledPrecision
 from brain_lightning.engine.progress_bar import BrainProgressBar, StageBar
 from brain_lightning.engine.settings import EngineSettings
-from brain_lightning.engine.strategies import InPlaceSingleDevice
 from brain_lightning.ground.errors import OptionError
 
 NEVER = 2**31 - 1
@@ -38,8 +38,6 @@ DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """Trainer arguments that write or print something: off unless the user asks for them."""
-
-PLACES = frozenset({"devices", "strategy", "accelerator", "num_nodes"})
 
 
 def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def make_trainer(
     user = dict(settings.trainer)
     arguments: dict[str, Any] = dict(DEFAULTS)
     arguments.update({name: value for name, (value, _) in FIXED.items()})
-    arguments.update(_placement(brain, user))
+    arguments.update(placement(brain, user))
     arguments["detect_anomaly"] = torch.is_anomaly_enabled()
     arguments["val_check_interval"] = settings.val_interval_steps or 1.0
     if settings.optimization == "automatic":
@@ -105,18 +103,6 @@ def make_trainer(
     if recipe_validates:
         arguments["check_val_every_n_epoch"] = NEVER
     return pl.Trainer(**arguments)
-
-
-def _placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
-    """Where to run: on the Brain's device, unless the user names a strategy or more devices."""
-    device = torch.device(brain.device)
-    placement: dict[str, Any] = {
-        "accelerator": "gpu" if device.type == "cuda" else device.type,
-        "devices": [device.index or 0] if device.type == "cuda" else 1,
-    }
-    if not PLACES & user.keys():
-        placement["strategy"] = InPlaceSingleDevice(device)
-    return placement
 
 
 def _precision(brain: BrainProtocol, settings: EngineSettings) -> BrainPrecision | ScaledPrecision:

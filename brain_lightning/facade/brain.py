@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.defaults import brain_default
-from brain_lightning.engine.resume import Resume, capture_resume_state
+from brain_lightning.engine.resume import capture_resume_state, resume_from
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
 from brain_lightning.facade.brain_options import apply_options
 from brain_lightning.facade.brain_state_file import read_brain_state, write_brain_state
@@ -51,9 +51,9 @@ from brain_lightning.parts.checkpoints.hooks import (
     register_checkpoint_hooks,
     register_with_loaded_speechbrain,
 )
+from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.looped_loader import LoopedLoader
 from brain_lightning.parts.data.make_dataloader import make_dataloader
-from brain_lightning.parts.data.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 from brain_lightning.parts.options.run_options import RunOptions
 from brain_lightning.parts.precision.autocast import TorchAutocast, dtype_of_precision
@@ -726,9 +726,9 @@ class Brain:
 
     @mark_as_loader
     def _recover(self, path: str | Path, end_of_epoch: bool) -> None:
-        resume_state = read_resume_file(path)
-        if resume_state is not None:
-            connection_of(self).resume = Resume(resume_state, end_of_epoch)
+        connection_of(self).resume = resume_from(
+            read_resume_file(path), self.checkpointer, end_of_epoch
+        )
         state = read_brain_state(path)
         self.step = state["step"]
         self.avg_train_loss = state["avg_train_loss"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from brain_lightning.parts.checkpoints.hooks import (
     has_unregistered_marks,
 )
 from brain_lightning.parts.checkpoints.main_process_hooks import needs_other_processes
+from brain_lightning.parts.checkpoints.storage_probe import find_write_error
 
 
 class ChosenHook(NamedTuple):
@@ -37,20 +37,19 @@ class ChosenHook(NamedTuple):
 
         ``target`` is the checkpoint's folder as the user knows it, for the error message.
         """
-        with self._errors_named("saved to", target / self.filename):
+        try:
             self.hook(self.obj, folder / self.filename)
+        except Exception as error:
+            reason = error if isinstance(error, OSError) else find_write_error(folder) or error
+            message = f"The recoverable {self.name!r} could not be saved to"
+            raise as_checkpoint_error(f"{message} {target / self.filename}", reason) from error
 
     def load(self, path: Path, end_of_epoch: bool) -> None:
         """Call the load hook with the recoverable's file."""
-        with self._errors_named("loaded from", path):
-            self.hook(self.obj, path, end_of_epoch)
-
-    @contextmanager
-    def _errors_named(self, deed: str, path: Path) -> Iterator[None]:
         try:
-            yield
+            self.hook(self.obj, path, end_of_epoch)
         except Exception as error:
-            message = f"The recoverable {self.name!r} could not be {deed} {path}"
+            message = f"The recoverable {self.name!r} could not be loaded from {path}"
             raise as_checkpoint_error(message, error) from error
 
 

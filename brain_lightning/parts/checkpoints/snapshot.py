@@ -82,7 +82,7 @@ class SnapshotBuffers:
         )
         if place not in self._shared:
             self._shared[place] = self._filled_buffer(tensor, key)
-        return self._shared[place]
+        return self._shared[place].detach()  # an object of its own, as in the state
 
     def _filled_buffer(self, tensor: torch.Tensor, key: tuple[object, ...]) -> torch.Tensor:
         buffer = self._buffers.get(key)

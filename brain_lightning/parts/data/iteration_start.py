@@ -11,11 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from brain_lightning.ground.ranks import get_rank
-from brain_lightning.parts.data.random_states import (
-    capture_random_states,
-    random_states_kept,
-    restore_random_states,
-)
+from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
 
 
 @dataclass
@@ -43,7 +39,7 @@ class IterationStart:
         """Take down the present states, before an iteration of ``loader`` starts."""
         return cls(
             rank=get_rank() or 0,
-            random_states=capture_random_states(),
+            random_states=random_states(),
             generator_states=[generator.get_state() for generator in own_generators(loader)],
             epochs=_epochs_of(loader),
             draws_worker_seed=draws_worker_seed,
@@ -82,13 +78,22 @@ class IterationStart:
         _set_epochs(loader, self.epochs)
         is_own = self.rank == (get_rank() or 0)
         try:
-            with random_states_kept():
+            with _random_states_kept():
                 if is_own:
-                    restore_random_states(self.random_states)
+                    set_random_states(self.random_states)
                     restore_own_generators(loader, self.generator_states)
                 yield
         finally:
             _set_epochs(loader, present)
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    before = random_states()
+    try:
+        yield
+    finally:
+        set_random_states(before)
 
 
 def is_own_process(start: Mapping[str, Any]) -> bool:

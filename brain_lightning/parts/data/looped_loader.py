@@ -11,8 +11,8 @@ from brain_lightning.parts.checkpoints.hooks import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.batch_size import BatchsizeGuesser
-from brain_lightning.parts.data.resume_file import read_resume_file, write_resume_file
 
 
 @register_checkpoint_hooks

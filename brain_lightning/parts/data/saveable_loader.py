@@ -16,6 +16,7 @@ from brain_lightning.parts.checkpoints.hooks import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.iteration_start import (
     IterationStart,
     is_own_process,
@@ -24,7 +25,6 @@ from brain_lightning.parts.data.iteration_start import (
     restore_own_generators,
 )
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
-from brain_lightning.parts.data.resume_file import read_resume_file, write_resume_file
 
 logger = get_logger(__name__)
 
@@ -78,8 +78,8 @@ class SaveableDataLoader(_DataLoader):
     (evaluation loads one just for the best model), and so it does at the end of an epoch.
 
     The checkpoint file is SpeechBrain's: a number, or ``None`` before the first iteration. A
-    second file beside it (see :mod:`brain_lightning.parts.data.resume_file`) holds the random
-    states at the start of the epoch, and the state of an IterableDataset.
+    second file beside it (see :mod:`brain_lightning.parts.checkpoints.resume_file`) holds the
+    random states at the start of the epoch, and the state of an IterableDataset.
 
     An IterableDataset is saved with the loader when it has ``state_dict()`` and
     ``load_state_dict()`` and is loaded in the main process: after ``load_state_dict()``, its next

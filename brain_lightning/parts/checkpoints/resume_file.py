@@ -1,4 +1,4 @@
-"""The file beside a loader's checkpoint file that holds what SpeechBrain's format has no place for.
+"""The file beside a checkpoint file that holds what SpeechBrain's format has no place for.
 
 SpeechBrain reads only files that end in ``.ckpt`` and so does not see it; a checkpoint without it
 is resumed as SpeechBrain does.
@@ -40,8 +40,8 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
         torch.load(io.BytesIO(content), weights_only=True)
     except pickle.UnpicklingError as error:
         raise TypeError(
-            "The state of a data loader cannot be saved, because a data set's state_dict() has "
-            "something other than tensors, numbers, strings, lists and dicts: "
+            f"What {target.name} is to hold cannot be saved, because a state_dict() in it (of a "
+            "data set or a callback) has other things than tensors, numbers, strings, lists, dicts: "
             f"{str(error).splitlines()[0]}"
         ) from error
     target.write_bytes(content)
@@ -62,8 +62,8 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
         state = torch.load(io.BytesIO(content), weights_only=True)
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.PickleError) as error:
         raise ValueError(
-            f"{source} is damaged: it should hold where a data loader was. Without the file the "
-            "loader is resumed from its position alone, as SpeechBrain does."
+            f"{source} is damaged: it should hold what an exact resume needs. Without the file the "
+            "run is resumed from the rest of the checkpoint, as SpeechBrain does."
         ) from error
     if not isinstance(state, dict):
         raise ValueError(f"{source} should hold a dict, but holds a {type(state).__name__}.")
