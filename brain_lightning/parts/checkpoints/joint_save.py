@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,9 +16,8 @@ from brain_lightning.ground.ranks import (
     is_local_rank_zero,
     main_process_only,
 )
-from brain_lightning.parts.checkpoints.checkpoint import Checkpoint
+from brain_lightning.parts.checkpoints.checkpoint import CKPT_PREFIX, Checkpoint
 from brain_lightning.parts.checkpoints.draft import CheckpointDraft
-from brain_lightning.parts.checkpoints.durable_folder import FolderInTheMaking
 from brain_lightning.parts.checkpoints.errors import CheckpointError
 from brain_lightning.parts.checkpoints.hook_choice import ChosenHook
 
@@ -28,41 +28,42 @@ def save_jointly(
     """Run every hook on every process and let the main process finish the checkpoint.
 
     Returns the checkpoint on the main process, None on the others. When a hook fails on one
-    process, all raise.
+    process, all raise and nothing is left.
     """
-    drafts: list[CheckpointDraft] = []
+    own: list[CheckpointDraft] = []
 
-    def open_folder() -> tuple[Path, Path]:
-        drafts.append(open_draft())
-        return drafts[0].path, drafts[0].target
+    def open_for_all() -> tuple[Path, Path, dict[str, Any]]:
+        draft = open_draft()
+        own.append(draft)
+        return draft.path, draft.target, draft.meta
 
-    def finish() -> None:
-        with drafts[0].dropped_on_error():
-            finished.append(drafts[0].finish([hook.name for hook in hooks]))
+    def finish() -> list[Checkpoint]:
+        return [draft.finish([hook.name for hook in hooks]) for draft in own]
 
-    finished: list[Checkpoint] = []
-    folder, target = main_process_only(open_folder)()
-    copy = _folder_of_own(folder, target)
+    folder, target, meta = main_process_only(open_for_all)()
     try:
+        if _has_no_access_to(folder):
+            own.append(_same_draft(target, meta))
         _run_hooks(hooks, folder, target)
+        finished = main_process_only(finish)()
     except BaseException:
-        for draft in drafts:
+        for draft in own:
             draft.discard()
-        if copy is not None:
-            copy.discard()
         raise
-    main_process_only(finish)()
-    if copy is not None:
-        copy.publish()
+    if not if_main_process():
+        finish()
     ddp_barrier()
     return finished[0] if if_main_process() else None
 
 
-def _folder_of_own(folder: Path, target: Path) -> FolderInTheMaking | None:
-    """On the first process of a node that shares no file system, the node's own folder."""
-    if if_main_process() or not is_local_rank_zero() or os.path.isdir(folder):
-        return None
-    return FolderInTheMaking(target)
+def _has_no_access_to(folder: Path) -> bool:
+    """Whether this is the first process of a machine with a file system of its own."""
+    return is_local_rank_zero() and not os.path.isdir(folder)
+
+
+def _same_draft(target: Path, meta: dict[str, Any]) -> CheckpointDraft:
+    name = target.name.removeprefix(f"{CKPT_PREFIX}+")
+    return CheckpointDraft(target.parent, meta, meta["end-of-epoch"], name)
 
 
 def _run_hooks(hooks: Sequence[ChosenHook], folder: Path, target: Path) -> None:
