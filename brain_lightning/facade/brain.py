@@ -132,6 +132,7 @@ class Brain:
         self._place_modules(modules)
         if hparams is not None:
             self.hparams = SimpleNamespace(**hparams)
+        self._prepare_profiler()
         self._prepare_checkpointer()
         self.train_sampler: Any = None
         self.print_trainable_parameters()
@@ -141,10 +142,6 @@ class Brain:
         self.optimizer_step = 0
         if not self.tqdm_colored_bar:
             self.tqdm_barcolor = dict.fromkeys(self.tqdm_barcolor, "")
-        self.profiler: Any = None
-        if self.profile_training:
-            self.tot_prof_steps = self.profile_steps + self.profile_warmup - 1
-            self.profiler = make_profiler(self.profile_warmup, self.profile_steps, self.hparams)
         self.raw_modules = getattr(self.modules, "module", self.modules)
 
     # Every run option is an attribute; those that this file reads are:
@@ -240,6 +237,13 @@ class Brain:
         for name, module in self.modules.items():
             if hasattr(module, "to"):
                 self.modules[name] = module.to(self.device)
+
+    def _prepare_profiler(self) -> None:
+        self.profiler: Any = None
+        if self.profile_training:
+            self.tot_prof_steps = self.profile_steps + self.profile_warmup - 1
+            hparams = getattr(self, "hparams", None)
+            self.profiler = make_profiler(self.profile_warmup, self.profile_steps, hparams)
 
     def _prepare_checkpointer(self) -> None:
         checkpointer = self.checkpointer

@@ -41,7 +41,7 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
     except pickle.UnpicklingError as error:
         raise TypeError(
             f"What {target.name} is to hold cannot be saved, because a state_dict() in it (of a "
-            "data set or a callback) has other things than tensors, numbers, strings, lists, dicts: "
+            "data set or a callback) has more than tensors, numbers, strings, lists and dicts: "
             f"{str(error).splitlines()[0]}"
         ) from error
     target.write_bytes(content)

@@ -1,0 +1,52 @@
+"""Every run option is translated, to something that exists."""
+
+from __future__ import annotations
+
+import inspect
+
+import lightning.pytorch as pl
+import pytest
+
+from brain_lightning.engine.option_translation import (
+    OPTION_TRANSLATION,
+    BrainAttribute,
+    CallbackOption,
+    Refused,
+    TrainerArgument,
+    owner_of,
+)
+from brain_lightning.parts.options.declarations import option_fields
+
+TRAINER_ARGUMENTS = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
+
+
+def test_every_option_is_translated_once() -> None:
+    assert set(OPTION_TRANSLATION) == set(option_fields())
+
+
+@pytest.mark.parametrize("option", OPTION_TRANSLATION)
+def test_translation_names_something(option: str) -> None:
+    translation = OPTION_TRANSLATION[option]
+    if isinstance(translation, TrainerArgument):
+        assert set(translation.names) <= TRAINER_ARGUMENTS
+    elif isinstance(translation, CallbackOption):
+        from brain_lightning.engine import progress_bar
+
+        assert issubclass(getattr(progress_bar, translation.callback), pl.Callback)
+    elif isinstance(translation, BrainAttribute):
+        assert translation.by
+    else:
+        assert isinstance(translation, Refused)
+        assert translation.reason
+
+
+def test_no_trainer_argument_has_two_owners() -> None:
+    names = [
+        name
+        for translation in OPTION_TRANSLATION.values()
+        if isinstance(translation, TrainerArgument)
+        for name in translation.names
+    ]
+    assert len(names) == len(set(names))
+    assert owner_of("precision") == "precision"
+    assert owner_of("max_time") is None

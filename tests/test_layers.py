@@ -1,0 +1,85 @@
+"""The architecture that the folders promise: imports go down, and each engine has one seam."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "brain_lightning"
+LAYERS = ("ground", "parts", "engine", "facade", "entry")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every absolute module name that a file imports, inside of functions as well."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names.add(node.module or "")
+    return names
+
+
+def layer_of(path: Path) -> str | None:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first if first in LAYERS else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    layer = layer_of(path)
+    if layer is None:
+        return  # the package's front door and __main__ stand above all layers
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    for name in imported_modules(path):
+        parts = name.split(".")
+        if parts[0] == "brain_lightning" and len(parts) > 1:
+            assert parts[1] not in above, f"{path.name} ({layer}) imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_each_library_has_one_seam(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imported_modules(path)}
+    relative = path.relative_to(PACKAGE)
+    if layer_of(path) != "engine":
+        assert not roots & {"lightning", "pytorch_lightning", "lightning_fabric"}, relative
+    if relative.parts[:2] != ("entry", "interop"):
+        assert "speechbrain" not in roots, relative
+
+
+def test_there_is_something_to_check() -> None:
+    assert {layer_of(path) for path in FILES} >= set(LAYERS)
+    assert any("lightning" in name for path in FILES for name in imported_modules(path))
+
+
+def test_checkpoints_import_neither_engine_nor_brain() -> None:
+    for path in (PACKAGE / "parts" / "checkpoints").glob("*.py"):
+        for name in imported_modules(path):
+            if name.startswith("brain_lightning"):
+                assert name.startswith(
+                    ("brain_lightning.ground", "brain_lightning.parts.checkpoints")
+                ), f"{path.name} imports {name}"
+
+
+LIGHTNING_OBJECTS = {"trainer", "fit_loop", "epoch_loop", "pl_module", "strategy", "connector"}
+
+
+def test_private_names_of_lightning_live_in_one_file() -> None:
+    offenders = []
+    for path in (PACKAGE / "engine").glob("*.py"):
+        if path.name == "lightning_internals.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+                continue
+            owner = node.value
+            owner_name = (
+                owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
+            )
+            if owner_name in LIGHTNING_OBJECTS and not node.attr.startswith("__"):
+                offenders.append(f"{path.name}:{node.lineno} {owner_name}.{node.attr}")
+    assert not offenders
