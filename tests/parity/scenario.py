@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,6 +20,8 @@ from .library import LIBRARIES, Library
 from .recorder import ALL_HOOKS, ORDINARY_HOOKS, Event, Recorder, describe_files, optimizers_of
 
 SEED = 1234
+# Tests' own and what Lightning's import sets is no run's doing.
+BEFORE = {*os.environ, "PYTEST_CURRENT_TEST", "SB_GLOBAL_SEED"}
 Trace: TypeAlias = list[Event]
 
 
@@ -68,8 +72,24 @@ class Run:
             for name, optimizer in optimizers_of(brain).items():
                 details[f"optimizer {name}"] = optimizer.state_dict()
             self.recorder.add("final", f"brain {index}", details, brain)
+        self.recorder.add("final", "process", process_wide_state())
         self.recorder.add("final", "files", dict(describe_files(self.folder)))
         return self.recorder.events
+
+
+def process_wide_state() -> dict[str, Any]:
+    """Look at what a library could have changed for the rest of the process."""
+    return {
+        "SIGINT": str(signal.getsignal(signal.SIGINT)),
+        "SIGTERM": str(signal.getsignal(signal.SIGTERM)),
+        "excepthook": str(sys.excepthook),
+        "threads": torch.get_num_threads(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "default type": str(torch.get_default_dtype()),
+        "environment": sorted(set(os.environ) - BEFORE),
+    }
 
 
 Scenario: TypeAlias = Callable[[Run], None]

@@ -385,3 +385,92 @@ def test_set_up_by_hand(run: Run) -> None:
     brain.step, brain.nonfinite_count = 1, 0
     points = Points(4)
     run.note("called", loss=brain.fit_batch([points.inputs, points.targets]))
+
+
+@parity()
+def test_empty_validation_and_test_sets(run: Run) -> None:
+    """Their stages open and close with an average of zero."""
+    brain = run.brain(Regression, modules(), sgd)
+    brain.fit(range(2), Points(6), Points(0), train_loader_kwargs=SHUFFLED)
+    run.note("evaluated", loss=brain.evaluate(Points(0)))
+
+
+@parity()
+def test_no_modules(run: Run) -> None:
+    class Counting(Recipe):
+        def fit_batch(self, batch: Any) -> torch.Tensor:
+            return batch[0].mean()
+
+        def evaluate_batch(self, batch: Any, stage: Any) -> torch.Tensor:
+            return batch[0].std()
+
+    brain = run.brain(Counting)
+    brain.fit(range(2), Points(6), Points(4, 1), train_loader_kwargs=SHUFFLED)
+    run.note("evaluated", loss=brain.evaluate(Points(4, 1)))
+
+
+@parity()
+def test_names_of_the_recipe(run: Run) -> None:
+    """A recipe may use any name that SpeechBrain leaves free, Lightning's hooks among them."""
+
+    def never(self: Any, *arguments: Any, **kwargs: Any) -> Any:
+        raise AssertionError("SpeechBrain never calls this")
+
+    hooks = [
+        "on_evaluate_end",
+        "on_fit_end",
+        "on_train_start",
+        "on_train_epoch_start",
+        "on_train_batch_end",
+        "on_validation_epoch_end",
+        "on_before_optimizer_step",
+        "on_save_checkpoint",
+        "on_exception",
+        "training_step",
+        "validation_step",
+        "configure_optimizers",
+        "configure_model",
+        "forward",
+        "train_dataloader",
+        "transfer_batch_to_device",
+        "setup",
+        "teardown",
+        "state_dict",
+        "load_state_dict",
+        "optimizer_zero_grad",
+        "lr_scheduler_step",
+        "backward",
+    ]
+
+    class Free(Regression):
+        def on_stage_start(self, stage: Any, epoch: Any = None) -> None:
+            run.note("kept", log=self.log, state=self.state, engine=self.engine, run=self.fit_run)
+            self.loop, self.callbacks, self.current_epoch = "loop", [1], "third"
+
+        def on_stage_end(self, stage: Any, stage_loss: Any, epoch: Any = None) -> None:
+            run.note("kept", loop=self.loop, calls=self.callbacks, epoch=self.current_epoch)
+
+    free = type("Free", (Free,), dict.fromkeys(hooks, never))
+    brain = run.brain(free, modules(), sgd)
+    brain.log, brain.state, brain.engine, brain.fit_run = "mine", {"a": 1}, 2.5, [3]
+    brain.connection, brain.module, brain.logger = "mine", "mine", "mine"
+    brain.fit(range(2), Points(6), Points(4, 1), train_loader_kwargs=SHUFFLED)
+    brain.evaluate(Points(4, 1))
+    run.note("kept", connection=brain.connection, module=brain.module, logger=brain.logger)
+
+
+@parity()
+def test_trainer_as_an_attribute_of_the_recipe(run: Run) -> None:
+    """Lightning's most ordinary name, set before fit by a recipe that knows nothing of it."""
+    brain = run.brain(Regression, modules(), sgd)
+    brain.trainer = "the recipe's"
+    brain.fit(range(1), Points(6), Points(4, 1), train_loader_kwargs=SHUFFLED)
+    run.note("kept", trainer=brain.trainer)
+
+
+@parity()
+def test_anomaly_detection_around_fit(run: Run) -> None:
+    """As SpeechBrain's message about losses that are not finite tells its readers to do."""
+    brain = run.brain(Regression, modules(), sgd)
+    with torch.autograd.set_detect_anomaly(True):
+        brain.fit(range(1), Points(6), Points(4, 1), train_loader_kwargs=SHUFFLED)

@@ -566,3 +566,38 @@ def test_jit_of_a_module_that_is_not_there(run: Run) -> None:
     brain = run.brain(Regression, modules(), sgd, run_opts=options)
     with run.expecting(ValueError):
         train(run, brain)
+
+
+@parity()
+def test_loss_of_one_element(run: Run) -> None:
+    """A loss of shape [1] is a scalar for backward, and so for SpeechBrain."""
+
+    class OneElement(Regression):
+        def compute_objectives(self, predictions: Any, batch: Any, stage: Any) -> torch.Tensor:
+            return super().compute_objectives(predictions, batch, stage).reshape(1)
+
+    train(run, run.brain(OneElement, modules(), adam))
+
+
+@parity()
+def test_loss_in_double_precision(run: Run) -> None:
+    class Double(Regression):
+        def compute_objectives(self, predictions: Any, batch: Any, stage: Any) -> torch.Tensor:
+            return super().compute_objectives(predictions.double(), batch, stage).double() / 3
+
+    train(run, run.brain(Double, modules(), adam, run_opts={"grad_accumulation_factor": 3}))
+
+
+@parity()
+def test_optimizer_with_a_closure_or_a_tensor_rate(run: Run) -> None:
+    """Whatever the optimizer is: a rate that is a tensor, parameters added while running."""
+
+    class Adding(Regression):
+        def on_stage_start(self, stage: Any, epoch: Any = None) -> None:
+            if stage == run.library.Stage.TRAIN and epoch == 2:
+                extra = torch.nn.Linear(OUTPUTS, OUTPUTS)
+                self.modules.model.append(extra)
+                self.optimizer.add_param_group({"params": extra.parameters()})
+
+    rated = partial(torch.optim.SGD, lr=torch.tensor(0.05), foreach=False)
+    train(run, run.brain(Adding, modules(), rated))
