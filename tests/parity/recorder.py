@@ -123,7 +123,8 @@ def random_states() -> dict[str, str]:
     return {
         "rng.torch": digest(torch.get_rng_state().numpy().tobytes()),
         "rng.numpy": digest(words.tobytes() + bytes(str(position), "ascii")),
-        "rng.python": str(hash(random.getstate())),
+        # The last element is None or a float, and None has another hash in another process.
+        "rng.python": f"{hash(random.getstate()[:2])} {random.getstate()[2]}",
     }
 
 

@@ -20,8 +20,6 @@ from .library import LIBRARIES, Library
 from .recorder import ALL_HOOKS, ORDINARY_HOOKS, Event, Recorder, describe_files, optimizers_of
 
 SEED = 1234
-# Tests' own and what Lightning's import sets is no run's doing.
-BEFORE = {*os.environ, "PYTEST_CURRENT_TEST", "SB_GLOBAL_SEED"}
 Trace: TypeAlias = list[Event]
 
 
@@ -33,6 +31,7 @@ class Run:
         self.folder = folder
         self.recorder = recorder
         self.brains: list[Any] = []
+        self.environment = dict(os.environ)
 
     def brain(
         self,
@@ -72,12 +71,12 @@ class Run:
             for name, optimizer in optimizers_of(brain).items():
                 details[f"optimizer {name}"] = optimizer.state_dict()
             self.recorder.add("final", f"brain {index}", details, brain)
-        self.recorder.add("final", "process", process_wide_state())
+        self.recorder.add("final", "process", process_wide_state(self.environment))
         self.recorder.add("final", "files", dict(describe_files(self.folder)))
         return self.recorder.events
 
 
-def process_wide_state() -> dict[str, Any]:
+def process_wide_state(environment: dict[str, str]) -> dict[str, Any]:
     """Look at what a library could have changed for the rest of the process."""
     return {
         "SIGINT": str(signal.getsignal(signal.SIGINT)),
@@ -88,7 +87,12 @@ def process_wide_state() -> dict[str, Any]:
         "benchmark": torch.backends.cudnn.benchmark,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "default type": str(torch.get_default_dtype()),
-        "environment": sorted(set(os.environ) - BEFORE),
+        # torch sets its own whenever a part of it is imported for the first time
+        "environment": sorted(
+            name
+            for name in set(os.environ) - set(environment)
+            if not name.startswith(("TORCH", "PYTORCH"))
+        ),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
 from typing import Any
 
@@ -64,6 +65,19 @@ def test_persistent_workers(run: Run) -> None:
     brain = run.brain(Watching, modules(), sgd)
     loader = {"batch_size": 2, "num_workers": 2, "persistent_workers": True, "shuffle": True}
     brain.fit(range(3), AugmentedPoints(8), Points(4, 1), train_loader_kwargs=loader)
+    run.note("workers left", count=len(multiprocessing.active_children()))
+
+
+@parity()
+def test_workers_of_an_epoch_that_is_left_early(run: Run) -> None:
+    """Workers end with the loop that they worked for, not when garbage is next collected."""
+    options = {"debug": True, "debug_batches": 1, "debug_epochs": 1}
+    brain = run.brain(Watching, modules(), sgd, run_opts=options)
+    loader = {"batch_size": 2, "num_workers": 2}
+    brain.fit(range(3), AugmentedPoints(8), AugmentedPoints(8), None, loader, loader)
+    run.note("workers left", count=len(multiprocessing.active_children()))
+    brain.evaluate(AugmentedPoints(8), test_loader_kwargs=loader)
+    run.note("workers left", count=len(multiprocessing.active_children()))
 
 
 @parity()
