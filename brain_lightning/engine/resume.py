@@ -32,7 +32,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "session": session_of(brain.checkpointer),
         "random_states": random_states(),
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
-        "gradients": _accumulated_gradients(brain),
+        "gradients": _gradients(brain),
         "callbacks": {},
     }
     if fitting and module is not None:
@@ -60,9 +60,11 @@ def resume_from(
     return Resume(state, end_of_epoch)
 
 
-def _accumulated_gradients(brain: BrainProtocol) -> dict[str, torch.Tensor]:
-    if brain.step % brain.grad_accumulation_factor == 0:
-        return {}
+def _gradients(brain: BrainProtocol) -> dict[str, torch.Tensor]:
+    """Gradients that wait for a step: accumulated, or of an optimizer that is frozen for now.
+
+    ``optimizers_step`` leaves none where every optimizer stepped.
+    """
     return {
         name: parameter.grad.detach().cpu()
         for name, parameter in brain.modules.named_parameters()
