@@ -615,6 +615,7 @@ class Brain:
         if self.test_only:
             logger.info("test_only: there is no training.")
             return
+        _require_our_loop(self)
         if not _is_loader(train_set):
             train_set = self.make_dataloader(
                 train_set, stage=Stage.TRAIN, **(train_loader_kwargs or {})
@@ -758,6 +759,15 @@ def _require_modules(modules: Any) -> None:
                 f"modules must map names to torch modules, but {name!r} is mapped to a "
                 f"{type(module).__name__}. Leave out of modules what is no torch.nn.Module."
             )
+
+
+def _require_our_loop(brain: Brain) -> None:
+    if hasattr(brain, "_fit_train"):
+        raise ValueError(
+            f"{type(brain).__name__} defines _fit_train(), SpeechBrain's training loop. The loop is "
+            "Lightning's here and would not call it: override fit_batch(), on_stage_start() and "
+            "on_stage_end() instead."
+        )
 
 
 def _require_batches(train_loader: Any) -> None:
