@@ -135,7 +135,3 @@ def _die_before(number: int, log: Any) -> None:
     builtins.open = open_watched
     torch.save = watched("torch.save", torch.save)
     Path.write_text = watched("write", Path.write_text)
-
-
-# Torch imports a good deal on first use; the processes that are forked need not do it again.
-make_recoverables()

@@ -185,7 +185,8 @@ def _flush(path: str | Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it; nothing if it is not there."""
     if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
         return
     with suppress(FileNotFoundError):  # somebody else is tidying up too
         for entry in sorted(os.listdir(path)):

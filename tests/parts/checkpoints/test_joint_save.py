@@ -1,13 +1,9 @@
 """Two processes that save and load together, or not together."""
 
-import multiprocessing
-
 import pytest
 
+from tests.faults.forked_processes import forked
 from tests.parts.checkpoints import processes
-
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.parts.checkpoints.processes", "tests.faults.writing_child"])
 
 
 @pytest.fixture
@@ -15,9 +11,9 @@ def run(tmp_path):
     """Run a scenario in two processes and return what each returned."""
 
     def run(scenario):
-        results = context.Queue()
+        results = forked.Queue()
         children = [
-            context.Process(target=processes.run, args=(scenario, str(tmp_path), rank, 2, results))
+            forked.Process(target=processes.run, args=(scenario, str(tmp_path), rank, 2, results))
             for rank in range(2)
         ]
         for child in children:
