@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from brain_lightning.ground.errors import MainProcessError
+from brain_lightning.ground.launch_detection import detect_launch, is_slurm_read
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,12 +42,33 @@ def get_rank() -> int | None:
     """
     if is_distributed_initialized():
         return torch.distributed.get_rank()
-    return _first_integer(RANK_VARIABLES)
+    if "RANK" not in os.environ:
+        launch = detect_launch()
+        if launch is not None:
+            return launch.rank
+    variables = [name for name in RANK_VARIABLES if is_slurm_read() or not name.startswith("SLURM")]
+    return _first_integer(variables)
 
 
 def get_local_rank() -> int | None:
     """Return the rank of this process on its own machine, or None when nothing tells it."""
-    return _first_integer(LOCAL_RANK_VARIABLES)
+    local_rank = _first_integer(LOCAL_RANK_VARIABLES)
+    if local_rank is None and "RANK" not in os.environ:
+        launch = detect_launch()
+        return None if launch is None else launch.local_rank
+    return local_rank
+
+
+def get_local_world_size() -> int | None:
+    """Return how many processes are on this machine, or None when nothing tells it."""
+    launch = detect_launch()
+    return None if launch is None else launch.local_world_size
+
+
+def get_node_rank() -> int:
+    """Return the number of this machine, 0 when nothing tells it."""
+    launch = detect_launch()
+    return 0 if launch is None else launch.node_rank
 
 
 def _first_integer(variables: Sequence[str]) -> int | None:
