@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from brain_lightning.ground.errors import OptionError
+from brain_lightning.ground.launch_detection import read_slurm
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import infer_device
 from brain_lightning.parts.options.declarations import default_values, option_fields, option_of
@@ -200,6 +201,7 @@ def _settle_checkpoint_intervals(values: dict[str, Any], given: set[str]) -> Non
 
 def _settle_device(values: dict[str, Any]) -> None:
     if values["device"] is None:
+        read_slurm(not values["no_slurm_detection"])
         values["device"] = infer_device()
     check_device(values["device"])
     if torch.device(values["device"]).type != "cpu":
