@@ -1,6 +1,6 @@
 """One process of several: performs scenarios under a library and leaves their traces in a folder.
 
-    python -m tests.distributed.performing LIBRARY FOLDER SCENARIO...
+python -m tests.distributed.performing LIBRARY FOLDER SCENARIO...
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts the processes of a test, waits for them no longer than a time limit, shows their output."""
+"""Starts the processes of a test, waits for them within a time limit, shows their output."""
 
 from __future__ import annotations
 

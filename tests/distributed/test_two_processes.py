@@ -49,9 +49,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Performance:
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_same_trace(theirs: Performance, ours: Performance, name: str, rank: int) -> None:
-    assert_same(
-        theirs.trace(name, rank), ours.trace(name, rank), ignore=OURS_ALONE.get(name, ())
-    )
+    assert_same(theirs.trace(name, rank), ours.trace(name, rank), ignore=OURS_ALONE.get(name, ()))
 
 
 @pytest.mark.timeout(500)

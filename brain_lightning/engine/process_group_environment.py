@@ -1,0 +1,80 @@
+"""What the process group that exists says about this process, in Lightning's terms."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment
+from typing_extensions import override
+
+from brain_lightning.ground.ranks import get_local_rank, get_local_world_size, get_node_rank
+
+
+class ProcessGroupEnvironment(ClusterEnvironment):
+    """Ranks as the process group has them, however it was made.
+
+    Lightning's own environments read the variables of one launcher each, and refuse settings of
+    SLURM that are none of their business once a group exists.
+    """
+
+    @property
+    @override
+    def creates_processes_externally(self) -> bool:
+        """They are all here."""
+        return True
+
+    @property
+    @override
+    def main_address(self) -> str:
+        """Where the main process listens, as far as it is known."""
+        return os.environ.get("MASTER_ADDR", "127.0.0.1")
+
+    @property
+    @override
+    def main_port(self) -> int:
+        """The main process's port; 0 when it is not known."""
+        return int(os.environ.get("MASTER_PORT", "0"))
+
+    @staticmethod
+    @override
+    def detect() -> bool:
+        """Whether there is a process group."""
+        return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+    @override
+    def world_size(self) -> int:
+        """The number of processes."""
+        return torch.distributed.get_world_size()
+
+    @override
+    def set_world_size(self, size: int) -> None:
+        """The group cannot be changed."""
+
+    @override
+    def global_rank(self) -> int:
+        """The rank among all processes."""
+        return torch.distributed.get_rank()
+
+    @override
+    def set_global_rank(self, rank: int) -> None:
+        """The group cannot be changed."""
+
+    @override
+    def local_rank(self) -> int:
+        """The rank on this machine; without a launcher's word, one machine is assumed."""
+        local_rank = get_local_rank()
+        return self.global_rank() if local_rank is None else local_rank
+
+    @override
+    def node_rank(self) -> int:
+        """The number of this machine."""
+        return get_node_rank()
+
+    def local_world_size(self) -> int:
+        """How many processes this machine has."""
+        return get_local_world_size() or self.world_size()
+
+    def num_nodes(self) -> int:
+        """How many machines there are, if each has as many processes as this one."""
+        return max(1, self.world_size() // self.local_world_size())
