@@ -80,7 +80,8 @@ def all_gather_first(folder, rank):
     saver = BackgroundSaver(checkpointer)
     saver.save_and_keep_only({"WER": 1})
     checkpoint = checkpointer.find_checkpoint()
-    return torch.load(checkpoint.paramfiles["x"]), sorted(checkpoint.paramfiles)
+    gathered = [value.item() for value in torch.load(checkpoint.paramfiles["x"])]
+    return gathered, sorted(checkpoint.paramfiles)
 
 
 def one_fails(folder, rank):

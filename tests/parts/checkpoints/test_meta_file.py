@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brain_lightning.parts.checkpoints.errors import DamagedCheckpointError
@@ -48,10 +48,12 @@ def test_values_are_kept_as_plain_ones(given_value, kept):
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.dictionaries(st.text(), plain))
 def test_plain_values_give_the_text_that_speechbrain_writes(meta):
     meta = {"unixtime": 1.5, "end-of-epoch": True} | meta | {"unixtime": 2.5}
