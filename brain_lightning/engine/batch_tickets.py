@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from brain_lightning.engine.random_replay import Replay, epoch_start_states
+
 TICKET = object()
 _NOTHING = object()
 
@@ -29,27 +31,39 @@ class BatchTickets:
     ``trainer.train_dataloader.dataset`` where it expects it.
     """
 
-    def __init__(self, loader: Iterable[Any]) -> None:
-        """Stand for ``loader``; nothing is iterated yet."""
+    def __init__(self, loader: Iterable[Any], keeps_start_states: bool = False) -> None:
+        """Stand for ``loader``; nothing is iterated yet.
+
+        Args:
+            loader: a recipe's loader.
+            keeps_start_states: note the random states with which each stage is begun.
+        """
         self.loader = loader
+        self.keeps_start_states = keeps_start_states
         self.delivered = 0
         self._iterator: Iterator[Any] | None = None
         self._held: Any = _NOTHING
         self._before_first_ticket: Callable[[], None] | None = None
         self._before_first_batch: Callable[[], None] | None = None
+        self._replay: Replay | None = None
+        self.start_states: dict[str, Any] | None = None
+        """The random states with which the training stage in progress made its iterator."""
 
     def open(
         self,
         before_first_ticket: Callable[[], None] | None = None,
         before_first_batch: Callable[[], None] | None = None,
+        replay: Replay | None = None,
     ) -> None:
         """Begin a stage: the loader's iterator is made with the first ``fetch()``.
 
         Args:
             before_first_ticket: called once, when Lightning asks for the stage's first ticket.
             before_first_batch: called once, between making the iterator and its first batch.
+            replay: how to come to the batch at which a stage was interrupted.
         """
-        self.delivered = 0
+        self.delivered = 0 if replay is None else replay.delivered
+        self._replay = replay
         self._iterator = None
         self._held = _NOTHING
         self._before_first_ticket = before_first_ticket
@@ -68,6 +82,23 @@ class BatchTickets:
         self.delivered += 1
         return batch
 
+    def close(self) -> None:
+        """End the stage; workers end with the loop that they worked for."""
+        self._iterator = None
+        self._held = _NOTHING
+
+    def release(self) -> None:
+        """Let go of the loader: the run is over, and workers may stay as long as it is there."""
+        self.close()
+        self.loader = ()
+        self._replay = None
+        self._before_first_ticket = self._before_first_batch = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the loader has given a batch that nobody has fetched yet."""
+        return self._held is not _NOTHING
+
     def has_more(self) -> bool:
         """Whether the loader has another batch; if so, it is held for the next ``fetch()``."""
         if self._held is _NOTHING:
@@ -79,10 +110,18 @@ class BatchTickets:
 
     def _next_batch(self) -> Any:
         if self._iterator is None:
-            self._iterator = iter(self.loader)
+            self._iterator = self._begin()
             if self._before_first_batch is not None:
                 self._before_first_batch()
         return next(self._iterator)
+
+    def _begin(self) -> Iterator[Any]:
+        if self._replay is None:
+            self.start_states = epoch_start_states(self.loader) if self.keeps_start_states else None
+            return iter(self.loader)
+        replay, self._replay = self._replay, None
+        self.start_states = replay.states
+        return replay.start(self.loader)
 
     def length(self) -> int | None:
         """The loader's length in batches, or None where it has none."""

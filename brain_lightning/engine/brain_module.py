@@ -2,26 +2,58 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import BaseFinetuning
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from brain_lightning.engine.batch_tickets import TICKET
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.evaluation_pass import EvaluationPass
+from brain_lightning.engine.fit_position import DONE, START, FitPosition
 from brain_lightning.engine.fit_run import FitRun
-from brain_lightning.engine.lightning_internals import StepCounter
+from brain_lightning.engine.lightning_checkpoint import (
+    KEY,
+    brain_state,
+    current_keys,
+    load_recoverables,
+    unwrapped_keys,
+)
+from brain_lightning.engine.lightning_internals import (
+    StepCounter,
+    accumulates,
+    save_by_time,
+    set_current_epoch,
+    set_logged_step,
+)
+from brain_lightning.engine.optimization_choice import why_automatic_from, why_automatic_in
 from brain_lightning.engine.optimization_steps import (
     AutomaticStep,
     ManualStep,
     OptimizationStep,
     step_outputs,
 )
-from brain_lightning.engine.optimizers import discover_optimizers
+from brain_lightning.engine.optimizer_hooks import OptimizerHooks
+from brain_lightning.engine.optimizers import (
+    discover_optimizers,
+    discover_schedulers,
+    leave_out_frozen,
+    set_learning_rate,
+)
+from brain_lightning.engine.published_metrics import named_loss
+from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.test_run import TestRun
+from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
+
+_SHARED_BY_COPIES = frozenset(
+    {"brain", "_fit_run", "_test_run", "_step", "_steps", "_checkpoint", "optimizer_hooks"}
+)
 
 
 class BrainModule(pl.LightningModule):
@@ -68,44 +100,120 @@ class BrainModule(pl.LightningModule):
         state["_fit_run"] = fit_run
         state["_test_run"] = test_run
         state["_running"] = False
-        self.brain_modules = brain.modules
-        automatic = connection_of(brain).settings.optimization == "automatic"
-        self.automatic_optimization = automatic
-        step: OptimizationStep = AutomaticStep(brain) if automatic else ManualStep(brain)
-        state["_step"] = step
+        state["_fit_has_started"] = False
         state["_steps"] = None
+        state["_checkpoint"] = None
+        state["_suggested_lr"] = None
+        state["is_configuring"] = False
+        state["optimizer_hooks"] = None
+        self.brain_modules = brain.modules
+        settings = connection_of(brain).settings
+        reason = why_automatic_from(settings.trainer)
+        if settings.optimization == "automatic":
+            reason = "optimization='automatic'"
+        self._choose_optimization(settings.optimization, reason)
 
     brain: BrainProtocol
     _fit_run: FitRun | None
     _test_run: TestRun | None
     _running: bool
+    _fit_has_started: bool
     _step: OptimizationStep
     _steps: StepCounter | None
+    _checkpoint: dict[str, Any] | None
+    _suggested_lr: float | None
+    is_configuring: bool
+    """Whether Lightning takes no values to be logged yet."""
+    optimizer_hooks: OptimizerHooks | None
+    """What announces the optimizers' steps to callbacks, or None when nobody listens."""
 
     # -- set-up --------------------------------------------------------------------------------
+
+    def _choose_optimization(self, asked: str | None, reason: str | None) -> None:
+        if reason is not None and asked == "manual":
+            raise ValueError(
+                f"{reason} needs automatic optimization, but optimization='manual' was given. "
+                "Leave out one of the two."
+            )
+        self.automatic_optimization = reason is not None
+        self.__dict__["_step"] = (
+            ManualStep(self.brain) if reason is None else AutomaticStep(self.brain, reason)
+        )
+
+    @override
+    def configure_callbacks(self) -> list[Any]:
+        """Add none; Lightning asks before it checks how the optimizer is stepped."""
+        if self._is_in_users_trainer and not self.automatic_optimization:
+            reason = why_automatic_in(self.trainer)
+            self._choose_optimization(connection_of(self.brain).settings.optimization, reason)
+        return []
+
+    @property
+    def _is_in_users_trainer(self) -> bool:
+        return (self._fit_run is None or self._fit_run.epochs is None) and self._test_run is None
 
     @override
     def setup(self, stage: str) -> None:
         """Make the run that a Trainer of the user's did not bring."""
         self.__dict__["_running"] = False
+        self.__dict__["_fit_has_started"] = False
         connection_of(self.brain).enter(self)
         if stage in ("fit", "validate") and self._fit_run is None:
             self.__dict__["_fit_run"] = FitRun(self.brain)
-        if stage == "test" and self._test_run is None:
+        if stage == "predict" and not hasattr(self.brain, "predict_batch"):
+            raise TypeError(
+                f"{type(self.brain).__name__} does not define predict_batch(batch), which "
+                "predicting needs. Define it: it returns the predictions for one batch."
+            )
+        if stage in ("test", "predict") and self._test_run is None:
             self.__dict__["_test_run"] = TestRun(self.brain)
 
     @override
     def configure_optimizers(self) -> Any:
         """Call ``on_fit_start``: compile, wrap, create optimizers, recover."""
-        connection_of(self.brain).resume = None  # only what this fit recovers counts
-        self.brain.on_fit_start()
+        connection = connection_of(self.brain)
+        connection.resume = None  # only what this fit recovers counts
+        saved, self.__dict__["_checkpoint"] = self._checkpoint, None
+        weights = None if saved is None else _copied(self.state_dict())
+        self.__dict__["is_configuring"] = True
+        try:
+            self.brain.on_fit_start()
+        finally:
+            self.__dict__["is_configuring"] = False
         self.brain_modules = self.brain.modules
+        if saved is not None and weights is not None:
+            self.load_state_dict(current_keys(weights, self.brain.modules, self.state_dict()))
+            self._go_on_from(saved)
         optimizers = discover_optimizers(self.brain)
-        if isinstance(self._step, AutomaticStep):
-            self._step.require_one_optimizer()
+        self._prepare_optimizers(optimizers)
         self.__dict__["_steps"] = StepCounter(self.trainer, self.automatic_optimization)
         self._run.start(self.trainer, self._step_counter)
-        return optimizers
+        if self.automatic_optimization:
+            return optimizers
+        return optimizers, discover_schedulers(self.brain, optimizers)
+
+    def _prepare_optimizers(self, optimizers: list[Optimizer]) -> None:
+        if isinstance(self._step, AutomaticStep):
+            self._step.require_one_optimizer()
+        else:
+            hooks = OptimizerHooks(self.trainer, self)
+            self.__dict__["optimizer_hooks"] = hooks if hooks.are_heard else None
+        if any(isinstance(each, BaseFinetuning) for each in callbacks_of(self.trainer)):
+            leave_out_frozen(optimizers)
+        if self._suggested_lr is not None:
+            set_learning_rate(optimizers, self._suggested_lr)
+
+    @property
+    def lr(self) -> float | None:
+        """The learning rate of the first optimizer; ``LearningRateFinder`` sets it for all."""
+        for optimizer in discover_optimizers(self.brain):
+            return float(optimizer.param_groups[0]["lr"])
+        return None
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.__dict__["_suggested_lr"] = value
+        set_learning_rate(discover_optimizers(self.brain), value)
 
     @property
     def _run(self) -> FitRun:
@@ -120,9 +228,19 @@ class BrainModule(pl.LightningModule):
     # -- training ------------------------------------------------------------------------------
 
     @override
+    def on_fit_start(self) -> None:
+        """Note that what is trained from now on counts.
+
+        Callbacks that try out a learning rate or a batch size train before this is called.
+        """
+        self.__dict__["_fit_has_started"] = True
+
+    @override
     def on_train_start(self) -> None:
         """See whether the epoch counter has an epoch at all."""
         self.__dict__["_running"] = True
+        self._run.is_trial = not self._fit_has_started
+        self._run.keeps_states_before_steps = saves_on_exception(callbacks_of(self.trainer))
         self._run.begin_training(self.trainer)
 
     @override
@@ -131,11 +249,28 @@ class BrainModule(pl.LightningModule):
         if isinstance(self._step, AutomaticStep):
             self._step.grad_accumulation_factor = self.trainer.accumulate_grad_batches
         self._run.open_epoch(self.trainer)
+        self._see_optimizers()
+
+    def _see_optimizers(self) -> None:
+        """Let callbacks see the optimizers that there are now: recipes exchange them."""
+        optimizers = discover_optimizers(self.brain)
+        known = self.trainer.optimizers
+        if [id(each) for each in known] != [id(each) for each in optimizers]:
+            self.trainer.optimizers = optimizers
+        if self.optimizer_hooks is not None:
+            self.optimizer_hooks.attach(optimizers)
+
+    @override
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Open the TRAIN stage where a Trainer of the user's resumes in the middle of an epoch."""
+        if not self._run.training.is_open:
+            self._run.open_epoch(self.trainer)
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Run ``fit_batch``, or its first half in automatic optimization."""
         brain = self.brain
+        self._run.begin_batch()
         brain.step += 1
         outputs = self._step.run(batch)
         if not self.automatic_optimization:
@@ -152,14 +287,29 @@ class BrainModule(pl.LightningModule):
 
         Lightning calls the module's hook behind those of all callbacks.
         """
-        if self.automatic_optimization:
-            self._count_batch()
+        if not self.automatic_optimization:
+            save_by_time(self.trainer)
         self._run.after_batch(self.trainer)
 
     @override
     def on_train_epoch_end(self) -> None:
         """Decide whether another epoch follows."""
-        self._run.end_epoch(self.trainer)
+        run = self._run
+        run.end_epoch(self.trainer)
+        if not run.is_trial:
+            self._log_losses(named_loss("train_loss", run.average), to_logger=False)
+
+    @override
+    def on_train_end(self) -> None:
+        """Take hooks off the optimizers."""
+        if self.optimizer_hooks is not None:
+            self.optimizer_hooks.detach()
+
+    def _log_losses(self, losses: dict[str, float], to_logger: bool = True) -> None:
+        if self.trainer.barebones or self.trainer.sanity_checking:
+            return
+        for name, value in losses.items():
+            self.log(name, value, prog_bar=True, logger=None if to_logger else False, batch_size=1)
 
     # -- automatic optimization ----------------------------------------------------------------
 
@@ -176,7 +326,17 @@ class BrainModule(pl.LightningModule):
             brain.optimizer_step += 1
         else:
             optimizer_closure()
-        self._step_counter.set(brain.optimizer_step - 1)  # Lightning adds one
+        self._run.count_batch(step.finish())
+        self._step_counter.set_inside_step(brain.optimizer_step)
+
+    @override
+    def on_after_backward(self) -> None:
+        """End the batch here where its gradients only accumulate: no step will follow."""
+        if self.automatic_optimization and self._accumulates():
+            self._run.count_batch(self._step.finish())
+
+    def _accumulates(self) -> bool:
+        return accumulates(self.trainer)
 
     @override
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
@@ -191,7 +351,10 @@ class BrainModule(pl.LightningModule):
     ) -> None:
         """Clip and check as ``optimizers_step`` does."""
         assert isinstance(self._step, AutomaticStep)
-        self._step.clip(optimizer)
+        if gradient_clip_val is not None:  # a Trainer of the user's rules
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            self._step.clip(optimizer)
 
     # -- validation ----------------------------------------------------------------------------
 
@@ -209,7 +372,8 @@ class BrainModule(pl.LightningModule):
     @override
     def on_validation_epoch_end(self) -> None:
         """Close the VALID stage."""
-        self._run.close_validation(self.trainer)
+        average = self._run.close_validation(self.trainer)
+        self._log_losses(named_loss("valid_loss", average))
 
     # -- test ----------------------------------------------------------------------------------
 
@@ -218,7 +382,17 @@ class BrainModule(pl.LightningModule):
         """Call ``on_evaluate_start``, unless the Trainer was given a checkpoint to load."""
         self.__dict__["_running"] = True
         assert self._test_run is not None
+        self._recover_for_evaluation()
+        set_logged_step(self.trainer, self.brain.optimizer_step)
+        if self._test_run.tickets is not None:
+            set_current_epoch(self.trainer, connection_of(self.brain).epochs_done)
+
+    def _recover_for_evaluation(self) -> None:
+        assert self._test_run is not None
+        saved, self.__dict__["_checkpoint"] = self._checkpoint, None
         self._test_run.start(recover=self.trainer.ckpt_path is None)
+        if saved is not None:
+            load_recoverables(saved, self.brain, end_of_epoch=True)
 
     @override
     def on_test_epoch_start(self) -> None:
@@ -236,6 +410,117 @@ class BrainModule(pl.LightningModule):
         """Close the TEST stage."""
         assert self._test_run is not None
         self._test_run.finish(limited=self.trainer.limit_test_batches != 1.0)
+        self._log_losses(named_loss("test_loss", self._test_run.average))
+
+    # -- prediction ----------------------------------------------------------------------------
+
+    @override
+    def on_predict_start(self) -> None:
+        """Recover as for a test."""
+        self._recover_for_evaluation()
+
+    @override
+    def on_predict_epoch_start(self) -> None:
+        """Switch the modules to evaluation."""
+        self.brain.modules.eval()
+
+    @override
+    def predict_step(self, batch: Any, batch_idx: int) -> Any:
+        """Call ``predict_batch`` of the recipe."""
+        with self.brain.evaluation_ctx:
+            return getattr(self.brain, "predict_batch")(batch)  # noqa: B009 -- recipes may lack it
+
+    # -- Lightning's checkpoints ---------------------------------------------------------------
+
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add everything that the Brain's checkpointer would save."""
+        for name in ("state_dict", "current_model_state"):  # the second is WeightAveraging's
+            if name in checkpoint:
+                checkpoint[name] = unwrapped_keys(checkpoint[name], self.brain.modules)
+        if "optimizer_states" not in checkpoint:  # save_weights_only
+            return
+        run = self._fit_run
+        position, left_out = None, []
+        if run is not None:
+            position = run.position(self.trainer)
+            left_out = [run.unreliable_loader]
+        checkpoint[KEY] = brain_state(
+            self.brain,
+            self.trainer.optimizers,
+            None if position is None else position.as_dict(),
+            left_out,
+        )
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring names up to date and keep what is to be loaded once the recipe is set up.
+
+        Raises:
+            ValueError: the checkpoint was not saved from a Brain, or has its weights only.
+        """
+        for name in ("state_dict", "current_model_state"):
+            if name in checkpoint:
+                checkpoint[name] = current_keys(
+                    checkpoint[name], self.brain.modules, self.state_dict()
+                )
+        saved = checkpoint.get(KEY)
+        if self.trainer.state.fn == "fit" and not self._is_in_users_trainer:
+            if saved is None:
+                raise ValueError(
+                    f"{self.trainer.ckpt_path} cannot be resumed from: it was not saved from a "
+                    "Brain, or with save_weights_only=True. Give fit() a checkpoint that "
+                    "ModelCheckpoint saved in full, or leave out ckpt_path."
+                )
+            checkpoint.pop("loops", None)  # the epoch counter of the recipe rules
+        if self._steps is None or saved is None:
+            self.__dict__["_checkpoint"] = saved
+        else:  # a callback takes back what it trained to try something out
+            self._go_on_from(saved)
+            self._step_counter.restore(self.brain.optimizer_step)
+
+    def _go_on_from(self, saved: dict[str, Any]) -> None:
+        if saved["run"] is None:
+            raise ValueError(
+                "The checkpoint cannot be resumed from: it was saved outside of fit()."
+            )
+        connection = connection_of(self.brain)
+        position = FitPosition.from_dict(saved["run"])
+        before = connection.resume
+        resumed = load_recoverables(saved, self.brain, position.end_of_epoch)
+        if self._steps is not None:
+            connection.resume = before
+            self.brain.step = position.step
+            self.brain.optimizer_step = position.optimizer_step
+            self.brain.avg_train_loss = position.avg_train_loss
+            return
+        state = dict(saved["resume"])
+        if position.random_states is not None:
+            state["random_states"] = position.random_states
+        connection.resume = Resume(state, end_of_epoch=position.phase in (START, DONE))
+        self._run.go_to(self.trainer, position, resumed)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BrainModule:
+        """Copy the modules; the recipe and the run are the same: averages are made so."""
+        copied = self.__class__.__new__(self.__class__)
+        memo[id(self)] = copied
+        copied.__dict__.update(
+            {
+                name: value if name in _SHARED_BY_COPIES else copy.deepcopy(value, memo)
+                for name, value in self.__getstate__().items()
+            }
+        )
+        return copied
+
+    def __getattr__(self, name: str) -> Any:
+        """Find an entry of ``modules`` by its name, as callbacks expect: ``module.backbone``."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            modules = self.__dict__.get("_modules", {}).get("brain_modules")
+            if modules is not None and name in modules:
+                return modules[name]
+            raise
 
     @property
     def _evaluation(self) -> EvaluationPass:
@@ -303,3 +588,10 @@ class BrainModule(pl.LightningModule):
     def cpu(self) -> BrainModule:
         """Stay: the Trainer's teardown calls this, and recipes go on on ``brain.device``."""
         return self
+
+
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.clone() if isinstance(value, torch.Tensor) else value
+        for name, value in state.items()
+    }

@@ -25,6 +25,7 @@ class BrainProtocol(Protocol):
     opt_class: Any
     scaler: torch.amp.GradScaler
     training_ctx: TorchAutocast
+    evaluation_ctx: TorchAutocast
     train_sampler: Any
     step: int
     optimizer_step: int

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from brain_lightning.engine.interval_checkpoint import IntervalSaver
+from brain_lightning.engine.published_metrics import publish
 from brain_lightning.engine.settings import EngineSettings
+from brain_lightning.ground.ranks import ddp_broadcast
+
+_NO_METRICS = frozenset({"unixtime", "end-of-epoch"})
+"""Keys of every checkpoint's meta."""
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     import torch
 
     from brain_lightning.engine.brain_module import BrainModule
+    from brain_lightning.engine.optimizer_hooks import OptimizerHooks
     from brain_lightning.engine.resume import Resume
 
 ATTRIBUTE = "_brain_lightning"
@@ -29,6 +36,14 @@ class Connection:
         self.interval_saver = IntervalSaver()
         self.resume: Resume | None = None
         """What the checkpoint that was recovered last has for an exact resume."""
+
+        self.stage_is_ending = False
+        """Whether ``on_stage_end(TRAIN)`` is in progress: what it logs belongs to the epoch."""
+        self.epochs_done = 0
+        """The ``trainer.current_epoch`` that the last fit came to."""
+        self.trainer_objects: dict[str, Any] = {}
+        """Loggers and profilers that were made from short names, for all runs of the Brain."""
+        self._meta: dict[str, Any] = {}
 
     def enter(self, module: BrainModule) -> None:
         """Note that a Trainer begins to run ``module``."""
@@ -57,8 +72,32 @@ class Connection:
         else:
             module.manual_backward(loss)
 
+    @property
+    def optimizer_hooks(self) -> OptimizerHooks | None:
+        """What announces the steps of the fit in progress, or None when nobody listens."""
+        module = self.module
+        return None if module is None else module.optimizer_hooks
+
+    def publish_meta(self, meta: Mapping[str, Any]) -> None:
+        """Let callbacks monitor what a checkpoint is saved with, such as ``WER``."""
+        module = self.module
+        if module is None or module.trainer.state.fn != "fit":
+            return
+        values = {name: value for name, value in meta.items() if name not in _NO_METRICS}
+        self._meta.update(values)
+        publish(module.trainer, values)
+
+    def share_meta(self) -> None:
+        """Tell all processes what the main process, which saves, has published."""
+        meta, self._meta = self._meta, {}
+        module = self.module
+        if module is not None and module.trainer.world_size > 1:
+            publish(module.trainer, ddp_broadcast(meta), to_loggers=False)
+
     def log(self, name: str, value: Any, **options: Any) -> None:
-        """Log a value, as ``LightningModule.log`` does.
+        """Log a value, as ``LightningModule.log`` does; ``batch_size`` is one unless given.
+
+        Where Lightning takes no values yet (in ``on_fit_start``) they are published at once.
 
         Raises:
             RuntimeError: no run is in progress.
@@ -69,7 +108,15 @@ class Connection:
                 f"log({name!r}) was called while nothing runs. Call it from a hook of the Brain "
                 "during fit() or evaluate()."
             )
-        module.log(name, value, **options)
+        if module.is_configuring:
+            publish(module.trainer, {name: value})
+            return
+        if self.stage_is_ending:
+            # Lightning is in the hook of the last batch here.
+            options = {"on_step": False, "on_epoch": True, **options}
+            publish(module.trainer, {name: value}, to_loggers=False)
+        # A batch counts as one, as in the average loss; Lightning would guess a size.
+        module.log(name, value, **{"batch_size": 1, **options})
 
 
 def _is_running(module: BrainModule) -> bool:

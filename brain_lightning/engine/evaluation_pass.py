@@ -89,6 +89,8 @@ class EvaluationPass:
         if not limited:
             self._run_to_the_end()
         self._bar.close()
+        if self._tickets is not None:
+            self._tickets.close()
         brain = self.brain
         if self.stage is Stage.VALID:
             brain.step = 0
@@ -96,6 +98,13 @@ class EvaluationPass:
         if self.stage is Stage.TEST:
             brain.step = 0
         return self.average
+
+    def abandon(self) -> None:
+        """Leave the stage without its end: the batches were only a check or a trial."""
+        self._bar.close()
+        if self._tickets is not None:
+            self._tickets.close()
+        self.brain.step = 0
 
     def _run_to_the_end(self) -> None:
         # A sampler may work when it is exhausted, and a loader may have more than its length.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,18 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
+from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.published_metrics import named_loss, publish
+from brain_lightning.engine.random_replay import (
+    Replay,
+    generator_states,
+    set_generator_states,
+)
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.ground.stage import Stage
+from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
 
@@ -37,6 +45,7 @@ class FitRun:
         train_loader: Iterable[Any] | None = None,
         valid_loader: Iterable[Any] | None = None,
         bar: StageBar | None = None,
+        counter: Any = None,
     ) -> None:
         """Prepare a run.
 
@@ -46,12 +55,16 @@ class FitRun:
             train_loader: the training loader; None when the Trainer iterates itself.
             valid_loader: the validation loader; None as above, or without validation.
             bar: the progress bar of the stages.
+            counter: what ``epochs`` was made from.
         """
         self.brain = brain
         self.epochs = epochs
+        self._counter = counter
         self.valid_loader = valid_loader
         self.recipe_validates = epochs is not None and is_overridden(brain, "_fit_valid")
-        self.train_tickets = None if train_loader is None else BatchTickets(train_loader)
+        self.train_tickets = None
+        if train_loader is not None:
+            self.train_tickets = BatchTickets(train_loader, keeps_start_states=True)
         self.valid_tickets = None
         if valid_loader is not None or self.recipe_validates:
             self.valid_tickets = BatchTickets(() if valid_loader is None else valid_loader)
@@ -62,6 +75,18 @@ class FitRun:
         self._training_step: int | None = None
         self._first_number = 1
         self._resume: Resume | None = None
+        self.is_trial = False
+        """Whether a callback tries training out: what is trained is taken back afterwards."""
+        self.step_in_progress = False
+        """Whether a batch is being trained on right now."""
+        self.phase = START
+        self.average: Any = None
+        self._position: FitPosition | None = None
+        self._loader_resumes = False
+        self._validation_states: dict[str, Any] | None = None
+        self._states_before_step: dict[str, Any] | None = None
+        self.keeps_states_before_steps = False
+        """Whether an error in the middle of a step is a moment to save a checkpoint."""
 
     # -- epochs ------------------------------------------------------------------------------
 
@@ -69,17 +94,93 @@ class FitRun:
         """Bring Lightning's counters to where the recipe is, after a recovery as well."""
         steps.restore(self.brain.optimizer_step)
         self._resume = connection_of(self.brain).resume
-        if self._resume is not None:
+        if self._resume is not None and self._position is None:
             self._resume.restore_callbacks(trainer)
         upcoming = self.epochs.upcoming() if self.epochs is not None else None
         if upcoming is not None:
             # range(n) counts from zero; an EpochCounter from one, as SpeechBrain's loggers do.
-            self._first_number = 0 if upcoming == 0 else 1
+            if self._position is None:
+                self._first_number = 0 if upcoming == 0 else 1
             internals.set_current_epoch(trainer, upcoming - self._first_number)
+
+    def go_to(self, trainer: pl.Trainer, position: FitPosition, resumed: Sequence[object]) -> None:
+        """Go on from a Lightning checkpoint; called before ``start``.
+
+        Args:
+            trainer: of the run.
+            position: where the run was that saved the checkpoint.
+            resumed: the recoverables that have recovered their states by themselves.
+        """
+        brain = self.brain
+        brain.step = position.step
+        brain.optimizer_step = position.optimizer_step
+        brain.avg_train_loss = position.avg_train_loss
+        publish(trainer, position.callback_metrics, to_loggers=False)
+        if self.epochs is None or position.epoch is None:
+            return
+        self._position = position
+        self._first_number = position.first_number
+        if self.train_tickets is not None:
+            loader = self.train_tickets.loader
+            self._loader_resumes = any(each is loader for each in resumed)
+            if position.end_of_epoch:
+                set_generator_states(loader, position.generators)
+            internals.set_total_batches(trainer, position.total_batches - position.step)
+        self._forward_epochs(position)
+
+    def _forward_epochs(self, position: FitPosition) -> None:
+        assert self.epochs is not None
+        assert position.epoch is not None
+        upcoming = position.epoch + int(position.end_of_epoch)
+        counter = self._counter
+        if isinstance(getattr(counter, "current", None), int) and hasattr(counter, "limit"):
+            counter.current = upcoming - 1
+        while (number := self.epochs.upcoming()) is not None and number < upcoming:
+            self.epochs.take()
+
+    def position(self, trainer: pl.Trainer) -> FitPosition:
+        """Return where the run is, to be saved in a Lightning checkpoint."""
+        brain = self.brain
+        step = 0
+        if self.phase == TRAINING:
+            step = brain.step if self._training_step is None else self._training_step
+            step -= int(self.step_in_progress)  # an error ended it: it will be done again
+        tickets = self.train_tickets
+        in_validation = self.phase == VALIDATION or self._training_step is not None
+        return FitPosition(
+            phase=self.phase,
+            epoch=self.training.epoch if self.phase != START else None,
+            first_number=self._first_number,
+            step=step,
+            optimizer_step=brain.optimizer_step,
+            avg_train_loss=_plain(brain.avg_train_loss) if self.phase == TRAINING else 0.0,
+            total_batches=internals.total_batches(trainer),
+            callback_metrics={
+                name: float(value) for name, value in trainer.callback_metrics.items()
+            },
+            random_states=self._states_to_go_on_with(in_validation),
+            start_states=None if tickets is None else tickets.start_states,
+            generators={} if tickets is None else generator_states(tickets.loader),
+        )
+
+    def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
+        if self.step_in_progress:
+            return self._states_before_step
+        return self._validation_states if in_validation else None
+
+    @property
+    def unreliable_loader(self) -> object | None:
+        """The training loader, where its own position is not the one to resume from."""
+        tickets = self.train_tickets
+        if tickets is not None and (self.step_in_progress or tickets.is_ahead):
+            return tickets.loader
+        return None
 
     def begin_training(self, trainer: pl.Trainer) -> None:
         """Train nothing when the counter has no epoch left."""
-        if self.epochs is not None and not self.epochs.has_next():
+        if self.is_trial:
+            self.bar.enabled = False
+        elif self.epochs is not None and not self.epochs.has_next():
             trainer.should_stop = True
 
     def open_epoch(self, trainer: pl.Trainer) -> None:
@@ -88,20 +189,45 @@ class FitRun:
         Raises:
             StopIteration: the counter has no more after all; Lightning ends the run.
         """
+        if self.is_trial:
+            self._open_trial(trainer)
+            return
         epoch = trainer.current_epoch + 1 if self.epochs is None else self.epochs.take()
         number = epoch - self._first_number
         if self.epochs is not None and trainer.current_epoch != number:
             internals.set_current_epoch(trainer, number, opened=True)
         self._validated = False
         resume, self._resume = self._resume, None
+        position, self._position = self._position, None
+        if position is not None and position.phase == VALIDATION:
+            self._pass_over_training(epoch, resume)
+            return
         if resume is not None:
             resume.before_epoch()
         self.training.open(epoch)
+        self.phase = TRAINING
         if self.train_tickets is not None:
-            self._open_tickets(trainer, self.train_tickets, resume)
+            replay = None if position is None else position.replay(self._loader_resumes)
+            self._open_tickets(trainer, self.train_tickets, resume, replay)
+
+    def _open_trial(self, trainer: pl.Trainer) -> None:
+        upcoming = None if self.epochs is None else self.epochs.upcoming()
+        self.training.open(trainer.current_epoch + 1 if upcoming is None else upcoming)
+        if self.train_tickets is not None:
+            self._open_tickets(trainer, self.train_tickets, None, None)
+
+    def _pass_over_training(self, epoch: int, resume: Resume | None) -> None:
+        self.training.pass_over(epoch)
+        self.phase = VALIDATION
+        if resume is not None:
+            resume.set_random_states()
 
     def _open_tickets(
-        self, trainer: pl.Trainer, tickets: BatchTickets, resume: Resume | None
+        self,
+        trainer: pl.Trainer,
+        tickets: BatchTickets,
+        resume: Resume | None,
+        replay: Replay | None,
     ) -> None:
         length = tickets.length()
         batches = float("inf") if length is None else length
@@ -114,10 +240,18 @@ class FitRun:
             before_first_batch=(
                 None if resume is None else partial(resume.before_first_batch, self.brain)
             ),
+            replay=replay,
         )
+
+    def begin_batch(self) -> None:
+        """Note that a step begins; should an error end it, it is as if it had not begun."""
+        self.step_in_progress = True
+        if self.keeps_states_before_steps:
+            self._states_before_step = random_states()
 
     def count_batch(self, loss: Any) -> None:
         """Take a batch's loss into the average."""
+        self.step_in_progress = False
         self.training.count(loss)
 
     def after_batch(self, trainer: pl.Trainer) -> None:
@@ -128,10 +262,30 @@ class FitRun:
         elif training.stopped_by_debug:
             internals.end_epoch_after_this_batch(trainer)
         else:
-            training.save_if_due()
+            if not self.is_trial:
+                training.save_if_due()
             if not self._ends_here(trainer):
                 return
-        training.close()
+        self._close_training(trainer)
+
+    def _close_training(self, trainer: pl.Trainer) -> None:
+        training = self.training
+        if not training.is_open:
+            return
+        if self.is_trial:
+            training.abandon()
+            return
+        self.phase = VALIDATION
+        self._validation_states = None
+        self.average = self.brain.avg_train_loss
+        publish(trainer, named_loss("train_loss", self.average))
+        connection = connection_of(self.brain)
+        connection.stage_is_ending = True
+        try:
+            training.close()
+        finally:
+            connection.stage_is_ending = False
+        connection.share_meta()
 
     def _ends_here(self, trainer: pl.Trainer) -> bool:
         if trainer.should_stop and _may_stop(trainer):
@@ -159,9 +313,13 @@ class FitRun:
     def end_epoch(self, trainer: pl.Trainer) -> None:
         """Close what is still open, validate where Lightning could not, decide about the next."""
         empty = self.training.batches == 0
-        self.training.close()
+        self._close_training(trainer)
+        if self.is_trial:
+            return
         if not self._validated:
             self._validate_late(trainer, empty)
+        self.phase = DONE
+        connection_of(self.brain).epochs_done = trainer.current_epoch
         if self.epochs is None:
             return
         brain = self.brain
@@ -171,6 +329,13 @@ class FitRun:
             or (not trainer.should_stop and not self.epochs.has_next())
         ):
             trainer.should_stop = True
+
+    def release(self) -> None:
+        """Let go of the loaders when the run is over."""
+        for tickets in (self.train_tickets, self.valid_tickets):
+            if tickets is not None:
+                tickets.release()
+        self.valid_loader = None
 
     # -- validation --------------------------------------------------------------------------
 
@@ -194,6 +359,7 @@ class FitRun:
     def open_validation(self, trainer: pl.Trainer) -> None:
         """Open a VALID stage, after the epoch or in its middle (``val_check_interval``)."""
         self._validated = True
+        self._validation_states = random_states()
         if self.training.is_open:
             self._training_step, self.brain.step = self.brain.step, 0
         epoch = self.training.epoch
@@ -209,11 +375,24 @@ class FitRun:
         """Close the VALID stage and go on training where it was interrupted; return the loss."""
         validation, self.validation = self.validation, None
         assert validation is not None
-        average = validation.close(limited=limits_validation(trainer))
+        if trainer.sanity_checking or self.is_trial:
+            # The end of a VALID stage is where recipes change learning rates and save.
+            validation.abandon()
+            average = None
+        else:
+            average = validation.close(limited=limits_validation(trainer))
+            connection_of(self.brain).share_meta()
+            if not self.training.is_open:
+                self.phase = DONE
         if self._training_step is not None:
             self.brain.step, self._training_step = self._training_step, None
             self.brain.modules.train()
+        self._validation_states = None
         return average
+
+
+def _plain(average: Any) -> Any:
+    return average.detach().cpu() if isinstance(average, torch.Tensor) else average
 
 
 def _limits_training(trainer: pl.Trainer) -> bool:

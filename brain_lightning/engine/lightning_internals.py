@@ -6,9 +6,11 @@ and flags are read and set, and one loop is run. Whoever supports a new version 
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class StepCounter:
@@ -36,10 +38,33 @@ class StepCounter:
         self._steps.ready = self._steps.completed = optimizer_step
         self._epoch_loop._batches_that_stepped = max(optimizer_step - 1, 0)
 
+    def set_inside_step(self, optimizer_step: int) -> None:
+        """The same where Lightning is about to count a step of its own."""
+        self._steps.ready, self._steps.completed = optimizer_step, optimizer_step - 1
+        self._epoch_loop._batches_that_stepped = max(optimizer_step - 1, 0)
+
     def restore(self, optimizer_step: int) -> None:
         """Set both counters as they are between two batches (after a recovery)."""
         self._steps.ready = self._steps.completed = optimizer_step
         self._epoch_loop._batches_that_stepped = optimizer_step
+
+
+def logged_step(trainer: pl.Trainer) -> int:
+    """Return the loggers' x axis: the number of the last optimizer step, from zero.
+
+    Why: it is where ``LightningModule.log`` puts its values, and they belong together.
+    Names: ``epoch_loop._batches_that_stepped``.
+    """
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def set_logged_step(trainer: pl.Trainer, optimizer_step: int) -> None:
+    """Put the loggers' x axis behind ``optimizer_step`` steps, in a Trainer that only evaluates.
+
+    Why: what is measured on a trained model belongs to its last step, not to step zero.
+    Names: as above.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = max(optimizer_step - 1, 0)
 
 
 def set_current_epoch(trainer: pl.Trainer, completed_epochs: int, opened: bool = False) -> None:
@@ -71,6 +96,20 @@ def set_batches_done(trainer: pl.Trainer, batches: int) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     fetcher.fetched += batches
+
+
+def total_batches(trainer: pl.Trainer) -> int:
+    """Return how many training batches were done in all epochs.
+
+    Why: with ``check_val_every_n_epoch=None`` validation is due by it. Names: as above.
+    """
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.ready)
+
+
+def set_total_batches(trainer: pl.Trainer, batches: int) -> None:
+    """Count ``batches`` as done in the epochs before this one. Why and names: as above."""
+    total: Any = trainer.fit_loop.epoch_loop.batch_progress.total
+    total.ready = total.started = total.processed = total.completed = batches
 
 
 def set_training_batches(trainer: pl.Trainer, batches: float) -> None:
@@ -111,6 +150,39 @@ def extend_epoch(trainer: pl.Trainer) -> None:
     assert fetcher is not None
     fetcher.length = 2**62  # not None, which would switch on fetching ahead
     fetcher.done = False
+
+
+def accumulates(trainer: pl.Trainer) -> bool:
+    """Whether Lightning only accumulates gradients in the batch in progress.
+
+    Why: it calls no hook of the module where it does not step.
+    Names: ``epoch_loop._should_accumulate``.
+    """
+    return bool(trainer.fit_loop.epoch_loop._should_accumulate())
+
+
+def save_by_time(trainer: pl.Trainer) -> None:
+    """Let every ``ModelCheckpoint(train_time_interval=)`` save whose time has come.
+
+    Why: under manual optimization the callback never does (PR#21699). Where a version of Lightning
+    does it after all, the callback has just taken the time, and nothing is due here.
+    Names: ``_train_time_interval, _last_time_checked, _should_skip_saving_checkpoint,
+    _monitor_candidates, _save_topk_checkpoint, _save_last_checkpoint`` of ModelCheckpoint.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        interval = getattr(callback, "_train_time_interval", None)
+        if interval is None or not isinstance(callback, ModelCheckpoint):
+            continue
+        since = callback._last_time_checked
+        due = since is not None and time.monotonic() - since >= interval.total_seconds()
+        due = trainer.strategy.broadcast(due)
+        if not due or callback._should_skip_saving_checkpoint(trainer):
+            continue
+        callback._last_time_checked = time.monotonic()
+        candidates = callback._monitor_candidates(trainer)
+        if callback.monitor is None or callback.monitor in candidates:
+            callback._save_topk_checkpoint(trainer, candidates)
+            callback._save_last_checkpoint(trainer, candidates)
 
 
 def run_validation_loop(trainer: pl.Trainer) -> None:

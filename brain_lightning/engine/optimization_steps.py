@@ -49,8 +49,12 @@ class ManualStep:
 class AutomaticStep:
     """The default ``fit_batch`` in two halves, with Lightning's backward and step between them."""
 
-    def __init__(self, brain: BrainProtocol) -> None:
+    def __init__(self, brain: BrainProtocol, reason: str) -> None:
         """Step with ``brain``, which must not override what Lightning does now.
+
+        Args:
+            brain: the recipe.
+            reason: what asks for automatic optimization, as the user would name it.
 
         Raises:
             ValueError: the recipe overrides one of ``OWNED_BY_LIGHTNING``.
@@ -58,10 +62,11 @@ class AutomaticStep:
         overridden = overridden_among(brain, OWNED_BY_LIGHTNING)
         if overridden:
             raise ValueError(
-                f"Automatic optimization was asked for, but {type(brain).__name__} overrides "
-                f"{', '.join(overridden)}, which Lightning would do instead. Use manual "
-                "optimization, the default, or remove the override."
+                f"Automatic optimization was asked for by {reason}, but {type(brain).__name__} "
+                f"overrides {', '.join(overridden)}, which Lightning would do instead. Use manual "
+                f"optimization, the default, without {reason}, or remove the override."
             )
+        self._reason = reason
         self._brain = brain
         self._pending: tuple[Any, Any, torch.Tensor, bool] | None = None
         self.grad_accumulation_factor = brain.grad_accumulation_factor
@@ -107,8 +112,9 @@ class AutomaticStep:
         count = len(discover_optimizers(self._brain))
         if count != 1:
             raise ValueError(
-                f"Automatic optimization needs exactly one optimizer, {type(self._brain).__name__} "
-                f"has {count}. Use manual optimization, the default."
+                f"Automatic optimization was asked for by {self._reason} and needs exactly one "
+                f"optimizer, but {type(self._brain).__name__} has {count}. Use manual "
+                f"optimization, the default, without {self._reason}."
             )
 
 

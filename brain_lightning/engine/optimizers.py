@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 
@@ -21,6 +22,36 @@ def discover_optimizers(brain: BrainProtocol) -> list[Optimizer]:
         if isinstance(candidate, Optimizer):
             found.setdefault(id(candidate), candidate)
     return list(found.values())
+
+
+def discover_schedulers(brain: BrainProtocol, optimizers: Iterable[Optimizer]) -> list[LRScheduler]:
+    """Return torch's LR schedulers of these optimizers that can be found on a Brain.
+
+    Callbacks see them in ``trainer.lr_scheduler_configs``; the recipe steps them.
+    """
+    known = {id(optimizer) for optimizer in optimizers}
+    found: dict[int, LRScheduler] = {}
+    for candidate in [*_candidates(brain), *vars(getattr(brain, "hparams", brain)).values()]:
+        if isinstance(candidate, LRScheduler) and id(candidate.optimizer) in known:
+            found.setdefault(id(candidate), candidate)
+    return list(found.values())
+
+
+def set_learning_rate(optimizers: Iterable[Optimizer], value: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = value
+
+
+def leave_out_frozen(optimizers: Iterable[Optimizer]) -> None:
+    """Take parameters that need no gradient out of the optimizers.
+
+    A callback of Lightning's that unfreezes them adds them as a group of their own.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["params"] = [each for each in group["params"] if each.requires_grad]
 
 
 def _candidates(brain: BrainProtocol) -> Iterator[Any]:

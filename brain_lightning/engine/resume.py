@@ -104,7 +104,11 @@ class Resume:
     def before_epoch(self) -> None:
         """Go on, if the checkpoint was saved at the end of an epoch."""
         if self._end_of_epoch:
-            set_random_states(self._state["random_states"])
+            self.set_random_states()
+
+    def set_random_states(self) -> None:
+        """Go on with the random numbers that were to come."""
+        set_random_states(self._state["random_states"])
 
     def before_first_batch(self, brain: BrainProtocol) -> None:
         """Go on, if the checkpoint was saved in the middle of an epoch."""

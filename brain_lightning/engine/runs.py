@@ -41,13 +41,16 @@ def run_fit(
         ckpt_path: a Lightning checkpoint to resume from, as for ``Trainer.fit``.
     """
     bar = StageBar(progressbar, brain.tqdm_barcolor)
-    run = FitRun(brain, EpochSource(epoch_counter), train_loader, valid_loader, bar)
+    run = FitRun(brain, EpochSource(epoch_counter), train_loader, valid_loader, bar, epoch_counter)
     module = BrainModule(brain, fit_run=run)
 
     def start(trainer: pl.Trainer) -> None:
         trainer.fit(module, run.train_tickets, run.valid_tickets, ckpt_path=ckpt_path)
 
-    _start(brain, bar, start, recipe_validates=run.recipe_validates)
+    try:
+        _start(brain, bar, start, recipe_validates=run.recipe_validates)
+    finally:
+        run.release()
 
 
 def run_validation(
@@ -66,7 +69,10 @@ def run_validation(
     def start(trainer: pl.Trainer) -> None:
         trainer.validate(module, run.valid_tickets, verbose=False)
 
-    _start(brain, bar, start)
+    try:
+        _start(brain, bar, start)
+    finally:
+        run.release()
 
 
 def run_evaluate(
@@ -84,7 +90,10 @@ def run_evaluate(
     def start(trainer: pl.Trainer) -> None:
         trainer.test(module, run.tickets, verbose=False)
 
-    _start(brain, bar, start)
+    try:
+        _start(brain, bar, start)
+    finally:
+        run.release()
     return run.average
 
 

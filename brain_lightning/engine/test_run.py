@@ -51,6 +51,11 @@ class TestRun:
             with self.evaluation.as_before():
                 self.brain.on_evaluate_start(max_key=self._max_key, min_key=self._min_key)
 
+    def release(self) -> None:
+        """Let go of the loader when the run is over."""
+        if self.tickets is not None:
+            self.tickets.release()
+
     def finish(self, limited: bool) -> None:
         """Close the TEST stage and keep its average loss."""
         self.average = self.evaluation.close(limited)

@@ -29,6 +29,7 @@ class TrainingStage:
         self.is_open = False
         self.batches = 0
         self.last_average: Any = 0.0
+        self._passed_over = False
         self._tickets = tickets
         self._bar = bar
         self._interval_saver = connection_of(brain).interval_saver
@@ -40,6 +41,7 @@ class TrainingStage:
         brain = self.brain
         self.epoch = epoch
         self.is_open = True
+        self._passed_over = False
         self.batches = 0
         brain.on_stage_start(Stage.TRAIN, epoch)
         brain.modules.train()
@@ -54,6 +56,25 @@ class TrainingStage:
         if brain.profiler is not None:
             brain.profiler.start()
 
+    def pass_over(self, epoch: int) -> None:
+        """Count ``epoch`` as trained already: a checkpoint was saved behind its TRAIN stage."""
+        self.epoch = epoch
+        self.batches = 0
+        self._passed_over = True
+        self.brain.avg_train_loss = 0.0
+        self.brain.step = 0
+
+    def abandon(self) -> None:
+        """Leave the stage without its end: what was trained was only a trial."""
+        self.is_open = False
+        self._bar.close()
+        if self._tickets is not None:
+            self._tickets.close()
+        brain = self.brain
+        brain.zero_grad(set_to_none=True)
+        brain.avg_train_loss = 0.0
+        brain.step = 0
+
     def next_batch(self) -> Any:
         """Fetch the batch for the step that begins.
 
@@ -61,6 +82,8 @@ class TrainingStage:
             StopIteration: there is none, or all optimizer steps were made before this epoch.
         """
         assert self._tickets is not None
+        if self._passed_over:
+            raise StopIteration
         batch = self._tickets.fetch()
         if self.brain._optimizer_step_limit_exceeded:
             logger.info("All optimizer steps that were asked for are made, training ends here.")
@@ -117,6 +140,8 @@ class TrainingStage:
             return
         self.is_open = False
         self._bar.close()
+        if self._tickets is not None:
+            self._tickets.close()
         brain = self.brain
         brain.zero_grad(set_to_none=True)
         self.last_average = brain.avg_train_loss

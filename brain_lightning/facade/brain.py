@@ -17,11 +17,15 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
-from brain_lightning.engine.defaults import brain_default
+from brain_lightning.engine.defaults import brain_default, is_overridden
 from brain_lightning.engine.resume import capture_resume_state, resume_from
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
 from brain_lightning.facade.brain_options import apply_options
-from brain_lightning.facade.brain_state_file import read_brain_state, write_brain_state
+from brain_lightning.facade.brain_state_file import (
+    read_brain_state,
+    read_draft_meta,
+    write_brain_state,
+)
 from brain_lightning.facade.loss_checks import require_scalar_loss
 from brain_lightning.facade.module_wrapping import (
     compile_with_inductor,
@@ -492,8 +496,11 @@ class Brain:
         active = self._active_optimizers()
         if active is None:
             return
+        hooks = connection_of(self).optimizer_hooks
         for optimizer in active.values():
             self.scaler.unscale_(optimizer)
+        if hooks is not None:
+            hooks.before_step(active.values())
         for optimizer in active.values():
             torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.max_grad_norm)
         if self.skip_nonfinite_grads and not self.scaler.is_enabled():
@@ -501,6 +508,8 @@ class Brain:
         for optimizer in active.values():
             self.scaler.step(optimizer)
         self.scaler.update()
+        if hooks is not None:
+            hooks.before_zero_grad(active.values())
         for optimizer in active.values():
             optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
@@ -724,8 +733,14 @@ class Brain:
         beside = connection.settings.async_checkpoint
         connection.interval_saver.save(self.checkpointer, beside)
 
+    @property
+    def _saves_only_counters(self) -> bool:
+        return not is_overridden(self, "_save")
+
     @mark_as_saver
+    @brain_default
     def _save(self, path: str | Path) -> None:
+        connection_of(self).publish_meta(read_draft_meta(Path(path).parent))
         write_brain_state(path, self.step, self.avg_train_loss, self.optimizer_step)
         write_resume_file(path, capture_resume_state(self))
 

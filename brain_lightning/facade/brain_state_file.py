@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from brain_lightning.parts.checkpoints.checkpoint import METAFNAME
+
 
 def write_brain_state(
     path: str | Path, step: int, avg_train_loss: Any, optimizer_step: int
@@ -36,3 +38,13 @@ def read_brain_state(path: str | Path) -> dict[str, Any]:
         )
         state["optimizer_step"] = state["step"]
     return state
+
+
+def read_draft_meta(folder: Path) -> dict[str, Any]:
+    """Return the ``meta`` with which the checkpoint in ``folder`` is being saved, if it is one.
+
+    The meta file is the first that is written, by SpeechBrain's Checkpointer as by ours.
+    """
+    path = folder / METAFNAME
+    meta = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
+    return meta if isinstance(meta, dict) else {}

@@ -1,0 +1,46 @@
+"""When one of several processes fails, the others end too and say which one and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.placement import runs_among_others
+from brain_lightning.ground.errors import OtherProcessError
+from brain_lightning.ground.failure_board import Note, failure_board, is_connection_error, lost
+
+_runs = 0
+
+
+@contextmanager
+def failures_told(brain: BrainProtocol) -> Iterator[None]:
+    """Tell the other processes what ends this run, and say whose failure it was.
+
+    A process that raises leaves a note and lets its error through. When it ends, the others lose
+    the connection to it, or have waited for it too long, and raise an error with what the note
+    says; without a note, with what can be found out.
+
+    Raises:
+        OtherProcessError: another process ended the run.
+    """
+    global _runs
+    if not runs_among_others(brain):
+        yield
+        return
+    board = failure_board()
+    _runs += 1
+    run = _runs
+    try:
+        yield
+    except OtherProcessError:  # of a run inside of this one
+        raise
+    except BaseException as error:
+        if is_connection_error(error):
+            raise lost(board.explain(run, _where(brain))) from error
+        board.leave(run, Note(f"{type(error).__name__}: {error}", _where(brain)))
+        raise
+
+
+def _where(brain: BrainProtocol) -> str:
+    return f"step {brain.step} of its stage (optimizer step {brain.optimizer_step})"

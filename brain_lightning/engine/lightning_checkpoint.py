@@ -1,0 +1,167 @@
+"""A Brain inside Lightning's own ``.ckpt`` files: everything its checkpointer would save.
+
+The file has, under the key ``brain_lightning``, tensors and plain values only::
+
+    files       {file name: its bytes as a uint8 tensor}, as the save hooks of the recoverables
+                wrote them
+    names       {recoverable: "files" | "state_dict" | "optimizer_states"}, where its state is
+    run         where the run was, from :class:`FitRun`, or None outside of a fit
+    resume      what an exact resume needs besides, as in the checkpointer's own checkpoints
+
+Modules of the Brain are in Lightning's ``state_dict`` and optimizers in ``optimizer_states``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.resume import capture_resume_state
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.parts.checkpoints.hook_choice import (
+    ChosenHook,
+    choose_load_hooks,
+    choose_save_hooks,
+)
+from brain_lightning.parts.checkpoints.snapshot import writes_state_only
+
+logger = get_logger(__name__)
+
+KEY = "brain_lightning"
+FILES, STATE_DICT, OPTIMIZER_STATES = "files", "state_dict", "optimizer_states"
+
+
+def brain_state(
+    brain: BrainProtocol,
+    optimizers: Iterable[object],
+    run: Mapping[str, Any] | None,
+    left_out: Iterable[object] = (),
+) -> dict[str, Any]:
+    """Return what goes into a ``.ckpt`` file under :data:`KEY`.
+
+    Args:
+        brain: the recipe.
+        optimizers: those whose states Lightning saves itself.
+        run: where the run is.
+        left_out: recoverables that are not saved now.
+    """
+    state: dict[str, Any] = {"files": {}, "names": {}, "run": run}
+    state["resume"] = capture_resume_state(brain)
+    checkpointer = brain.checkpointer
+    if checkpointer is None:
+        return state
+    elsewhere = {id(module): STATE_DICT for module in brain.modules.values()}
+    elsewhere |= {id(module): STATE_DICT for module in brain.modules.modules()}
+    elsewhere |= {id(optimizer): OPTIMIZER_STATES for optimizer in optimizers}
+    hidden = {id(each) for each in left_out}
+    with tempfile.TemporaryDirectory() as folder:
+        for chosen in _save_hooks(checkpointer):
+            if id(chosen.obj) in hidden or _is_plain_brain(chosen, brain):
+                continue
+            place = elsewhere.get(id(chosen.obj), FILES)
+            if place != FILES and writes_state_only(chosen.hook):
+                state["names"][chosen.name] = place
+            else:
+                state["names"][chosen.name] = FILES
+                chosen.save(Path(folder), Path(folder))
+        state["files"] = _read_files(Path(folder))
+    return state
+
+
+def load_recoverables(
+    state: Mapping[str, Any], brain: BrainProtocol, end_of_epoch: bool
+) -> list[object]:
+    """Run the load hooks of all recoverables that have files; return the objects.
+
+    Raises:
+        CheckpointError: a file does not fit its recoverable.
+    """
+    checkpointer = brain.checkpointer
+    if checkpointer is None:
+        return []
+    recoverables = checkpointer.recoverables
+    names = [name for name, place in state["names"].items() if place == FILES]
+    for name in recoverables:
+        if name not in state["names"] and recoverables[name] is not brain:
+            logger.warning("The checkpoint has nothing for the recoverable %r; it stays.", name)
+    known = [name for name in names if name in recoverables]
+    for name in names:
+        if name not in recoverables:
+            logger.warning("The checkpoint has a recoverable %r, which this run lacks.", name)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_files(Path(folder), state["files"])
+        hooks = choose_load_hooks(recoverables, known, checkpointer.custom_load_hooks)
+        for chosen in hooks:
+            chosen.load(Path(folder) / chosen.filename, end_of_epoch)
+    return [recoverables[name] for name in known]
+
+
+def _save_hooks(checkpointer: Any) -> list[ChosenHook]:
+    return choose_save_hooks(checkpointer.recoverables, checkpointer.custom_save_hooks)
+
+
+def _is_plain_brain(chosen: ChosenHook, brain: BrainProtocol) -> bool:
+    # Its numbers are in `run` and `resume`, unless the recipe saves more.
+    return chosen.obj is brain and getattr(brain, "_saves_only_counters", False)
+
+
+def _read_files(folder: Path) -> dict[str, torch.Tensor]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _as_tensor(path.read_bytes()) for path in paths}
+
+
+def _write_files(folder: Path, files: Mapping[str, torch.Tensor]) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.numpy().tobytes())
+
+
+def _as_tensor(content: bytes) -> torch.Tensor:
+    # A pickled bytes object could not be read without unpickling anything at all.
+    if not content:
+        return torch.empty(0, dtype=torch.uint8)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+# -- names of parameters -----------------------------------------------------------------------
+
+_PREFIX = "brain_modules."
+
+
+def unwrapped_keys(state_dict: Mapping[str, Any], modules: torch.nn.ModuleDict) -> dict[str, Any]:
+    """Return the state dict with the names that its entries have before compiling and wrapping."""
+    return {_unwrapped_key(key, modules): value for key, value in state_dict.items()}
+
+
+def current_keys(
+    state_dict: Mapping[str, Any], modules: torch.nn.ModuleDict, present: Iterable[str]
+) -> dict[str, Any]:
+    """Return the state dict with the names that its entries have now."""
+    now = {_unwrapped_key(key, modules): key for key in present}
+    return {
+        now.get(key, now.get(_unwrapped_key(key, modules), key)): value
+        for key, value in state_dict.items()
+    }
+
+
+def _unwrapped_key(key: str, modules: torch.nn.ModuleDict) -> str:
+    if not key.startswith(_PREFIX):
+        return key
+    entry, _, rest = key[len(_PREFIX) :].partition(".")
+    module: Any = dict(modules.items()).get(entry)
+    while (inner := _wrapper_prefix(module)) is not None and rest.startswith(inner):
+        rest, module = rest[len(inner) :], getattr(module, inner[:-1])
+    return f"{_PREFIX}{entry}.{rest}"
+
+
+def _wrapper_prefix(module: Any) -> str | None:
+    if isinstance(module, (DistributedDataParallel, DataParallel)):
+        return "module."
+    return "_orig_mod." if "_orig_mod" in getattr(module, "_modules", {}) else None
