@@ -71,6 +71,24 @@ def mixed_library() -> Library:
     return replace(speechbrain_library(), name="mixed", Brain=brain_lightning.Brain)
 
 
+def forget_mutable_defaults() -> None:
+    """Put SpeechBrain's default arguments back to what they are in a new process.
+
+    ``save_and_keep_only`` appends to its default list, so that a later call, of any Checkpointer,
+    keeps more checkpoints and reads each of them once for every earlier call; ``evaluate`` writes
+    into its default dictionary. Without this a scenario depends on those before it.
+    """
+    import speechbrain
+    from speechbrain.utils.checkpoints import Checkpointer
+
+    for value in Checkpointer.save_and_keep_only.__defaults__ or ():
+        if isinstance(value, list):
+            value.clear()
+    for value in speechbrain.Brain.evaluate.__defaults__ or ():
+        if isinstance(value, dict):
+            value.clear()
+
+
 LIBRARIES: dict[str, Callable[[], Library]] = {
     "speechbrain": speechbrain_library,
     "brain_lightning": our_library,

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from .comparison import assert_same
-from .library import LIBRARIES, Library
+from .library import LIBRARIES, Library, forget_mutable_defaults
 from .recorder import ALL_HOOKS, ORDINARY_HOOKS, Event, Recorder, describe_files, optimizers_of
 
 SEED = 1234
@@ -112,6 +112,7 @@ def perform(
     """Run a scenario from the same start as every other run of it."""
     folder.mkdir(parents=True, exist_ok=True)
     seed_everything()
+    forget_mutable_defaults()
     environment = dict(os.environ)
     run = Run(library, folder, Recorder(hooks))
     try:
