@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins import ClusterEnvironment
 from typing_extensions import override
 
 from brain_lightning.ground.ranks import get_local_rank, get_local_world_size, get_node_rank

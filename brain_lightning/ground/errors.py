@@ -32,3 +32,7 @@ class MissingExtraError(ImportError):
 
 class MainProcessError(RuntimeError):
     """What only the main process runs failed there, and the other processes cannot go on."""
+
+
+class OtherProcessError(RuntimeError):
+    """Another process failed, ended or does not answer, and this one cannot go on without it."""

@@ -1,0 +1,79 @@
+"""What several processes decide together around a training batch."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+
+from brain_lightning.engine import lightning_internals as internals
+from brain_lightning.engine.batch_tickets import BatchTickets
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.nonfinite_losses import patience_exhausted
+from brain_lightning.ground.joint_decision import highest
+from brain_lightning.ground.loggers import get_logger
+
+logger = get_logger(__name__)
+
+
+def decides_together(trainer: pl.Trainer) -> bool:
+    """Whether the Trainer's run is one of several processes."""
+    return trainer.world_size > 1
+
+
+def ends_for_all(
+    trainer: pl.Trainer, brain: BrainProtocol, tickets: BatchTickets | None, ends_here: bool
+) -> bool:
+    """Decide behind a batch whether the epoch ends, with one exchange for all that is shared.
+
+    The epoch ends where the first process has no more batches: the others leave theirs out, since
+    a step needs the gradients of all. A stop that one process wants, a SIGTERM that one received,
+    and losses that are not finite in one are shared too.
+
+    Args:
+        trainer: of the run.
+        brain: the recipe.
+        tickets: the training loader's, or None where the user's Trainer iterates.
+        ends_here: whether the epoch ends for this process.
+
+    Returns:
+        Whether it ends for all.
+
+    Raises:
+        ValueError: there were too many batches in which a loss was not finite.
+    """
+    has_more = tickets is None or ends_here or tickets.has_more()
+    ended, stop, terminated, nonfinite = highest(
+        ends_here or not has_more,
+        trainer.should_stop,
+        trainer.received_sigterm,
+        getattr(brain, "nonfinite_count", 0),
+    )
+    brain.nonfinite_count = nonfinite
+    patience = getattr(brain, "nonfinite_patience", nonfinite)
+    if nonfinite > patience:
+        raise patience_exhausted(nonfinite, patience)
+    if terminated:
+        internals.receive_sigterm(trainer)
+    if stop:
+        trainer.should_stop = True
+    if ended and not ends_here:
+        if has_more and not stop:
+            _tell_of_surplus()
+        internals.end_epoch_after_this_batch(trainer)
+    return bool(ended)
+
+
+def all_have_a_batch(tickets: BatchTickets) -> bool:
+    """Whether an epoch can begin: no process is without any batch."""
+    has_more = tickets.has_more()
+    all_have = not highest(not has_more)[0]
+    if has_more and not all_have:
+        _tell_of_surplus()
+    return all_have
+
+
+def _tell_of_surplus() -> None:
+    logger.warning(
+        "Another process has no more batches in this epoch, so it ends here for all; the batches "
+        "that this process still has are left out. Give all processes as many batches.",
+        main_process_only=False,
+    )

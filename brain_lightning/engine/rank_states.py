@@ -1,0 +1,91 @@
+"""What the main process must know of the others to save a checkpoint that all resume exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.placement import runs_among_others
+from brain_lightning.ground.ranks import get_rank, is_distributed_initialized
+from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
+
+
+@dataclass
+class RankStates:
+    """Of all processes, as they were when the moment of saving began."""
+
+    random_states: list[dict[str, Any]] = field(default_factory=list)
+    gradients: dict[str, torch.Tensor] | None = None
+    """The mean of what has accumulated; None when it is the same on all processes."""
+
+
+_gathered: WeakKeyDictionary[object, RankStates] = WeakKeyDictionary()
+
+
+@contextmanager
+def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator[None]:
+    """Let checkpoints that are saved within have the states of every process.
+
+    All processes enter together. Only the main one saves, and recipes may let it call the save
+    alone, so the states are sent beforehand.
+
+    Args:
+        brain: the recipe.
+        gradients: whether gradients may have accumulated.
+    """
+    if not runs_among_others(brain):
+        yield
+        return
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, random_states())
+    mean = _mean_gradients(brain) if gradients else None
+    _gathered[brain] = RankStates(states, mean)
+    try:
+        yield
+    finally:
+        del _gathered[brain]
+
+
+def known_rank_states(brain: BrainProtocol) -> RankStates:
+    """Return what was gathered, or nothing."""
+    return _gathered.get(brain, RankStates())
+
+
+def _mean_gradients(brain: BrainProtocol) -> dict[str, torch.Tensor] | None:
+    """The mean over the processes, which DDP would have taken had it exchanged them.
+
+    Returns:
+        None behind a batch in which DDP did exchange them.
+    """
+    if brain.step % brain.grad_accumulation_factor == 0:
+        return None
+    means = {}
+    for name, parameter in brain.modules.named_parameters():
+        if parameter.grad is None:
+            continue
+        mean = parameter.grad.detach().clone()
+        torch.distributed.all_reduce(mean)
+        means[name] = (mean / torch.distributed.get_world_size()).cpu()
+    return means
+
+
+def set_own_random_states(main: Mapping[str, Any], all_ranks: list[Mapping[str, Any]]) -> None:
+    """Put this process's generators into its states.
+
+    Args:
+        main: the main process's states.
+        all_ranks: every process's, by rank; empty in a checkpoint of one process.
+    """
+    rank = (get_rank() or 0) if is_distributed_initialized() else 0
+    if rank < len(all_ranks):
+        set_random_states(all_ranks[rank])
+    elif rank == 0:
+        set_random_states(main)
+    # A process that was not there draws as it does: taking another one's states would make it
+    # draw the same as that one.
