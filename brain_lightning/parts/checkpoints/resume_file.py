@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,12 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
     try:
         torch.load(io.BytesIO(content), weights_only=True)
     except pickle.UnpicklingError as error:
+        culprit = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({culprit[1]})" if culprit else ""
         raise TypeError(
             f"What {target.name} is to hold cannot be saved, because a state_dict() in it (of a "
-            "data set or a callback) has more than tensors, numbers, strings, lists and dicts: "
-            f"{str(error).splitlines()[0]}"
+            "data set or a callback) has something other than tensors, numbers, strings, lists and "
+            f"dicts{what}."
         ) from error
     target.write_bytes(content)
 
