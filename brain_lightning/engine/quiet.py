@@ -23,6 +23,8 @@ _OUR_DECISIONS = (
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     # Lightning 2.6 with torch 2.13; nobody but them can do anything about it.
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    # Each process has its own average loss, as in SpeechBrain.
+    r"It is recommended to use `self\.log\('(train|valid|test)_loss', \.\.\., sync_dist=True\)`",
     # The device is the run option's choice.
     r"GPU available but not used",
 )
