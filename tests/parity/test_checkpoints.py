@@ -226,7 +226,7 @@ INTERRUPTIONS: dict[str, tuple[dict[str, Any], int | None, dict[str, Any]]] = {
     "at_the_end_of_an_epoch": ({}, 6, SHUFFLED),
     "in_the_middle_of_an_epoch": ({"ckpt_interval_steps": 2}, 8, SHUFFLED),
     "in_the_first_epoch": ({"ckpt_interval_steps": 1}, 3, SHUFFLED),
-    "with_workers": ({"ckpt_interval_steps": 2}, 8, {**SHUFFLED, "num_workers": 2}),
+    "with_workers": ({"ckpt_interval_steps": 2}, 8, {**SHUFFLED, "num_workers": 1}),
     "after_the_last_batch": ({"ckpt_interval_steps": 4}, 5, SHUFFLED),
     "beyond_the_step_limit": (
         {"optimizer_step_limit": 5, "ckpt_interval_steps": 1},
