@@ -441,6 +441,8 @@ class BrainModule(pl.LightningModule):
         if "optimizer_states" not in checkpoint:  # save_weights_only
             return
         run = self._fit_run
+        if run is not None and run.datamodule is not None:
+            checkpoint[type(run.datamodule).__qualname__] = run.datamodule.state_dict()
         position, left_out = None, []
         if run is not None:
             position = run.position(self.trainer)
@@ -473,6 +475,9 @@ class BrainModule(pl.LightningModule):
                     "ModelCheckpoint saved in full, or leave out ckpt_path."
                 )
             checkpoint.pop("loops", None)  # the epoch counter of the recipe rules
+            datamodule = None if self._fit_run is None else self._fit_run.datamodule
+            if datamodule is not None:
+                datamodule.load_state_dict(checkpoint.get(type(datamodule).__qualname__, {}))
         if self._steps is None or saved is None:
             self.__dict__["_checkpoint"] = saved
         else:  # a callback takes back what it trained to try something out
@@ -543,9 +548,23 @@ class BrainModule(pl.LightningModule):
         """
         if batch is TICKET:
             batch = self._next_batch()
+            if self._fit_run is not None and self._fit_run.datamodule is not None:
+                return self._through_datamodule(self._fit_run.datamodule, batch, device)
         if connection_of(self.brain).settings.move_batch:
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return batch
+
+    def _through_datamodule(
+        self, datamodule: pl.LightningDataModule, batch: Any, device: torch.device
+    ) -> Any:
+        """Call the hooks that a data module has for batches; Lightning's own have had a ticket."""
+        batch = datamodule.on_before_batch_transfer(batch, 0)
+        moves = type(datamodule).transfer_batch_to_device
+        if moves is not pl.LightningDataModule.transfer_batch_to_device:
+            batch = datamodule.transfer_batch_to_device(batch, device, 0)
+        elif connection_of(self.brain).settings.move_batch:
+            batch = super().transfer_batch_to_device(batch, device, 0)
+        return datamodule.on_after_batch_transfer(batch, 0)
 
     def _next_batch(self) -> Any:
         if self.trainer.training:

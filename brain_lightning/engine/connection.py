@@ -59,6 +59,12 @@ class Connection:
         return self._modules[-1] if self._modules else None
 
     @property
+    def decides_together(self) -> bool:
+        """Whether a fit of several processes is in progress."""
+        module = self.module
+        return module is not None and module.trainer.training and module.trainer.world_size > 1
+
+    @property
     def trainer(self) -> pl.Trainer | None:
         """The Trainer of the innermost run in progress, else of the last one."""
         module = self.module
@@ -120,7 +126,7 @@ class Connection:
 
 
 def _is_running(module: BrainModule) -> bool:
-    return str(module.trainer.state.status) == "running"
+    return bool(module.trainer.state.status == "running")
 
 
 def connection_of(brain: Any) -> Connection:

@@ -10,6 +10,7 @@ import torch
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 
@@ -94,8 +95,11 @@ class EvaluationPass:
         brain = self.brain
         if self.stage is Stage.VALID:
             brain.step = 0
-        brain.on_stage_end(self.stage, self.average, self.epoch)
-        if self.stage is Stage.TEST:
+        if self.stage is Stage.VALID:
+            with rank_states_known(brain):
+                brain.on_stage_end(self.stage, self.average, self.epoch)
+        else:
+            brain.on_stage_end(self.stage, self.average, self.epoch)
             brain.step = 0
         return self.average
 

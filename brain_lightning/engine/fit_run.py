@@ -16,6 +16,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
+from brain_lightning.engine.joint_step import decides_together, ends_for_all
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss, publish
 from brain_lightning.engine.random_replay import (
@@ -61,6 +62,7 @@ class FitRun:
         self.epochs = epochs
         self._counter = counter
         self.valid_loader = valid_loader
+        self.datamodule: pl.LightningDataModule | None = None
         self.recipe_validates = epochs is not None and is_overridden(brain, "_fit_valid")
         self.train_tickets = None
         if train_loader is not None:
@@ -123,7 +125,7 @@ class FitRun:
         if self.train_tickets is not None:
             loader = self.train_tickets.loader
             self._loader_resumes = any(each is loader for each in resumed)
-            if position.end_of_epoch:
+            if position.phase != TRAINING:
                 set_generator_states(loader, position.generators)
             internals.set_total_batches(trainer, position.total_batches - position.step)
         self._forward_epochs(position)
@@ -229,6 +231,7 @@ class FitRun:
         resume: Resume | None,
         replay: Replay | None,
     ) -> None:
+        self.training.together = decides_together(trainer)
         length = tickets.length()
         batches = float("inf") if length is None else length
         if not _limits_training(trainer):
@@ -264,7 +267,7 @@ class FitRun:
         else:
             if not self.is_trial:
                 training.save_if_due()
-            if not self._ends_here(trainer):
+            if not self._ends_for_all(trainer):
                 return
         self._close_training(trainer)
 
@@ -286,6 +289,13 @@ class FitRun:
         finally:
             connection.stage_is_ending = False
         connection.share_meta()
+
+    def _ends_for_all(self, trainer: pl.Trainer) -> bool:
+        ends_here = self._ends_here(trainer)
+        if not decides_together(trainer):
+            return ends_here
+        tickets = None if _limits_training(trainer) else self.train_tickets
+        return ends_for_all(trainer, self.brain, tickets, ends_here)
 
     def _ends_here(self, trainer: pl.Trainer) -> bool:
         if trainer.should_stop and _may_stop(trainer):

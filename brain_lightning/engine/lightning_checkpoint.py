@@ -13,6 +13,7 @@ Modules of the Brain are in Lightning's ``state_dict`` and optimizers in ``optim
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -128,6 +129,31 @@ def _as_tensor(content: bytes) -> torch.Tensor:
     if not content:
         return torch.empty(0, dtype=torch.uint8)
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def checked_path(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the path of a checkpoint to resume from as Lightning takes it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, as SpeechBrain's checkpoints are.
+    """
+    if path is None:
+        return None
+    text = os.fspath(path)
+    if text in ("last", "best", "hpc") or "://" in text:
+        return text
+    if os.path.isdir(text) and os.path.exists(os.path.join(text, "CKPT.yaml")):
+        raise ValueError(
+            f"ckpt_path={text!r} is a checkpoint of the Checkpointer's, which fit() recovers by "
+            "itself when the Brain has a checkpointer. ckpt_path is for Lightning's .ckpt files."
+        )
+    if not os.path.exists(text):
+        raise FileNotFoundError(
+            f"ckpt_path={text!r} does not exist. Give the path of a .ckpt file, or 'last' for the "
+            "newest one that ModelCheckpoint(save_last=True) has saved."
+        )
+    return text
 
 
 # -- names of parameters -----------------------------------------------------------------------

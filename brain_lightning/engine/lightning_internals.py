@@ -1,12 +1,13 @@
 """Every name of Lightning that is not public and that we use anyway, each with its reason.
 
-Tried with Lightning 2.5 and 2.6. Nothing here replaces a function or a class of Lightning: counters
-and flags are read and set, and one loop is run. Whoever supports a new version starts in this file.
+Tried with Lightning 2.5 and 2.6. Nothing here replaces a function or a class of Lightning for others:
+counters and flags are read and set, one loop is run, and two methods are replaced on one object. Whoever supports a new version starts in this file.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -209,3 +210,31 @@ def validation_is_due(trainer: pl.Trainer) -> bool:
     Why: as above. Names: ``epoch_loop._should_check_val_epoch``.
     """
     return bool(trainer.fit_loop.epoch_loop._should_check_val_epoch())
+
+
+def decide_sigterm_together(trainer: pl.Trainer) -> None:
+    """Let a SIGTERM only set Lightning's flag; our exchange behind each batch shares it.
+
+    Why: Lightning broadcasts the flag at every training step and waits for the answer, on the GPU
+    where there is one (PL#20825); and its signal handler broadcasts too, in the middle of whatever
+    the processes exchange at that moment, and waits for processes that may be gone.
+    Names: ``epoch_loop._broadcast_sigterm_tensor``, ``_signal_connector._sigterm_notifier_fn``; both
+    are replaced on this Trainer's own objects.
+    """
+    epoch_loop: Any = trainer.fit_loop.epoch_loop
+    epoch_loop._broadcast_sigterm_tensor = _do_nothing
+    connector: Any = trainer._signal_connector
+    connector._sigterm_notifier_fn = partial(_note_sigterm, trainer)
+
+
+def receive_sigterm(trainer: pl.Trainer) -> None:
+    """Have Lightning end the run behind this batch. Names: ``_signal_connector``."""
+    trainer._signal_connector.received_sigterm = True
+
+
+def _note_sigterm(trainer: pl.Trainer, signum: int, frame: object) -> None:
+    receive_sigterm(trainer)
+
+
+def _do_nothing() -> None:
+    """Do nothing."""

@@ -65,9 +65,11 @@ def named_loss(name: str, loss: Any) -> dict[str, float]:
 def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, torch.Tensor):
-            if value.numel() == 1 and not value.is_complex():
-                yield str(name), float(value.detach())
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield str(name), float(value)
-        elif getattr(value, "ndim", 1) == 0 and hasattr(value, "item"):  # a number of numpy's
+            is_number = value.numel() == 1 and not value.is_complex()
+            value = value.detach()
+        else:
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            # or a number of numpy's
+            is_number = is_number or (getattr(value, "ndim", 1) == 0 and hasattr(value, "item"))
+        if is_number:
             yield str(name), float(value)

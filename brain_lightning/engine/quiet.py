@@ -25,9 +25,18 @@ _OUR_DECISIONS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     # Each process has its own average loss, as in SpeechBrain.
     r"It is recommended to use `self\.log\('(train|valid|test)_loss', \.\.\., sync_dist=True\)`",
+    # OnExceptionCheckpoint: Lightning looks for its file by itself, and says it in other words.
+    r"`\.fit\(ckpt_path=None\)` was called without a model",
+    # ModelCheckpoint after a step is after the optimizer's step: Brain's resume counts on it.
+    r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
     # The device is the run option's choice.
     r"GPU available but not used",
 )
+
+
+def ignore_missing_last_checkpoint() -> None:
+    """Say nothing where nobody asked for a last checkpoint and there is none."""
+    warnings.filterwarnings("ignore", message=r'\.fit\(ckpt_path="last"\) is set, but there is no')
 
 
 @contextmanager

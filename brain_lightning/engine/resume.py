@@ -7,6 +7,7 @@ it; ours continues as if the run had never been interrupted.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -16,23 +17,29 @@ import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
+from brain_lightning.ground.failure_board import session_of_group
 from brain_lightning.ground.loggers import get_logger
-from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
+from brain_lightning.parts.checkpoints.random_states import random_states
 
 logger = get_logger(__name__)
 
-_sessions: WeakKeyDictionary[object, str] = WeakKeyDictionary()
+_numbers = itertools.count()
+_process = uuid.uuid4().hex
+_counted: WeakKeyDictionary[object, int] = WeakKeyDictionary()
 
 
 def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     """Return tensors and plain values that :class:`Resume` continues from."""
     module = connection_of(brain).module
     fitting = module is not None and module.trainer.state.fn == "fit"
+    ranks = known_rank_states(brain)
     state: dict[str, Any] = {
         "session": session_of(brain.checkpointer),
         "random_states": random_states(),
+        "random_states_of_ranks": ranks.random_states,
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
-        "gradients": _gradients(brain),
+        "gradients": _gradients(brain) if ranks.gradients is None else ranks.gradients,
         "callbacks": {},
     }
     if fitting and module is not None:
@@ -48,7 +55,14 @@ def session_of(checkpointer: object) -> str:
     """
     if checkpointer is None:
         return ""
-    return _sessions.setdefault(checkpointer, uuid.uuid4().hex)
+    count_checkpointer(checkpointer)
+    return f"{session_of_group() or _process}-{_counted[checkpointer]}"
+
+
+def count_checkpointer(checkpointer: object) -> None:
+    """Number a checkpointer; several processes use the same ones first in the same order."""
+    if checkpointer not in _counted:
+        _counted[checkpointer] = next(_numbers)
 
 
 def resume_from(
@@ -108,7 +122,9 @@ class Resume:
 
     def set_random_states(self) -> None:
         """Go on with the random numbers that were to come."""
-        set_random_states(self._state["random_states"])
+        set_own_random_states(
+            self._state["random_states"], self._state.get("random_states_of_ranks", [])
+        )
 
     def before_first_batch(self, brain: BrainProtocol) -> None:
         """Go on, if the checkpoint was saved in the middle of an epoch."""
@@ -119,4 +135,4 @@ class Resume:
         for name, parameter in brain.modules.named_parameters():
             if name in gradients:
                 parameter.grad = gradients[name].to(parameter.device)
-        set_random_states(self._state["random_states"])
+        self.set_random_states()

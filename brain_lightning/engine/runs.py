@@ -10,15 +10,20 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from brain_lightning.engine.batch_overfitting import FirstBatches
 from brain_lightning.engine.brain_module import BrainModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.failures import failures_told
 from brain_lightning.engine.fit_run import FitRun
+from brain_lightning.engine.joint_step import decides_together
+from brain_lightning.engine.lightning_internals import decide_sigterm_together
 from brain_lightning.engine.progress_bar import StageBar
-from brain_lightning.engine.quiet import quiet_lightning
+from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_lightning
 from brain_lightning.engine.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.test_run import TestRun
-from brain_lightning.engine.trainer_configuration import make_trainer
+from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
+from brain_lightning.engine.trainer_configuration import make_trainer, plain_loading
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
 
@@ -29,6 +34,7 @@ def run_fit(
     valid_loader: Iterable[Any] | None,
     progressbar: bool,
     ckpt_path: str | None = None,
+    datamodule: pl.LightningDataModule | None = None,
 ) -> None:
     """Train ``brain``: what ``Brain.fit()`` does once the loaders are made.
 
@@ -39,13 +45,28 @@ def run_fit(
         valid_loader: validation batches, or None.
         progressbar: whether to show the bars (on the main process).
         ckpt_path: a Lightning checkpoint to resume from, as for ``Trainer.fit``.
+        datamodule: where the loaders come from, if from one: its hooks see each batch.
     """
+    overfit = connection_of(brain).settings.trainer.get("overfit_batches")
+    if overfit:
+        train_loader = FirstBatches(train_loader, overfit)
     bar = StageBar(progressbar, brain.tqdm_barcolor)
     run = FitRun(brain, EpochSource(epoch_counter), train_loader, valid_loader, bar, epoch_counter)
+    run.datamodule = datamodule
     module = BrainModule(brain, fit_run=run)
 
     def start(trainer: pl.Trainer) -> None:
-        trainer.fit(module, run.train_tickets, run.valid_tickets, ckpt_path=ckpt_path)
+        if ckpt_path is None and saves_on_exception(callbacks_of(trainer)):
+            ignore_missing_last_checkpoint()
+        if datamodule is not None:
+            datamodule.trainer = trainer
+        trainer.fit(
+            module,
+            run.train_tickets,
+            run.valid_tickets,
+            ckpt_path=ckpt_path,
+            **plain_loading(trainer),
+        )
 
     try:
         _start(brain, bar, start, recipe_validates=run.recipe_validates)
@@ -103,9 +124,11 @@ def _start(
     start: Callable[[pl.Trainer], None],
     recipe_validates: bool = False,
 ) -> None:
-    with quiet_lightning(), _plain_keyboard_interrupt():
+    with quiet_lightning(), _plain_keyboard_interrupt(), failures_told(brain):
         connection = connection_of(brain)
         trainer = make_trainer(brain, connection.settings, bar, recipe_validates)
+        if decides_together(trainer):
+            decide_sigterm_together(trainer)
         try:
             start(trainer)
         except RecipeStopIteration as error:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import Connection, connection_of
+from brain_lightning.engine.optimization_choice import why_automatic_from
 from brain_lightning.engine.option_translation import owner_of
 from brain_lightning.engine.placement import PLACES, placement
 from brain_lightning.engine.precision import BrainPrecision, ScaledPrecision
 from brain_lightning.engine.progress_bar import BrainProgressBar, StageBar
 from brain_lightning.engine.settings import EngineSettings
+from brain_lightning.engine.short_names import check_short_names, made_from_names
 from brain_lightning.ground.errors import OptionError
 
 NEVER = 2**31 - 1
@@ -38,6 +43,13 @@ DEFAULTS: dict[str, Any] = {
     "enable_model_summary": False,
 }
 """Trainer arguments that write or print something: off unless the user asks for them."""
+
+
+REFUSED_CALLBACKS: dict[type[pl.Callback], str] = {
+    BatchSizeFinder: "the loaders given to fit() have their batch size already; make a Trainer "
+    "yourself and use Tuner.scale_batch_size on BrainModule(brain) with a LightningDataModule",
+}
+"""Callbacks that cannot do their work inside Brain.fit(), and why."""
 
 
 def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
@@ -67,7 +79,24 @@ def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
                 f"trainer: {name}={mapping[name]!r} cannot be set, because it comes from the run "
                 f"option {owner!r}. Set {owner!r} instead of trainer.{name}."
             )
+    check_short_names(mapping)
+    for callback in _as_list(mapping.get("callbacks")):
+        _check_callback(callback)
     return dict(mapping)
+
+
+def _check_callback(callback: Any) -> None:
+    if not isinstance(callback, pl.Callback):
+        raise OptionError(
+            f"trainer: callbacks must be objects such as lightning.pytorch.callbacks.Timer(), got "
+            f"{callback!r}. In YAML, write !new: and the class's name."
+        )
+    for kind, reason in REFUSED_CALLBACKS.items():
+        if isinstance(callback, kind):
+            raise OptionError(
+                f"trainer: the callback {type(callback).__name__} cannot work here, because "
+                f"{reason}."
+            )
 
 
 def make_trainer(
@@ -84,14 +113,17 @@ def make_trainer(
         bar: the progress bar of the run.
         recipe_validates: the recipe overrides ``_fit_valid`` and calls validation itself.
     """
-    user = dict(settings.trainer)
+    connection = connection_of(brain)
+    user = _users_arguments(brain, connection, settings)
     arguments: dict[str, Any] = dict(DEFAULTS)
     arguments.update({name: value for name, (value, _) in FIXED.items()})
     arguments.update(placement(brain, user))
     arguments["detect_anomaly"] = torch.is_anomaly_enabled()
     arguments["val_check_interval"] = settings.val_interval_steps or 1.0
-    if settings.optimization == "automatic":
-        arguments["accumulate_grad_batches"] = brain.grad_accumulation_factor
+    if settings.val_interval_steps:
+        arguments["check_val_every_n_epoch"] = None  # epochs may have fewer steps than that
+    if _is_automatic(settings):
+        arguments["accumulate_grad_batches"] = _accumulation(brain, user)
     if "callbacks" in user:  # asked for, so allowed to save
         arguments["enable_checkpointing"] = _has_checkpoint_callback(user["callbacks"])
     arguments.update(user)
@@ -105,8 +137,54 @@ def make_trainer(
     return pl.Trainer(**arguments)
 
 
+def plain_loading(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the argument of ``trainer.fit`` that loads tensors and plain values only.
+
+    It is said explicitly because Lightning's default follows torch's (PL#21757); 2.5 has no such
+    argument.
+    """
+    known = inspect.signature(trainer.fit).parameters
+    return {"weights_only": True} if "weights_only" in known else {}
+
+
+def _users_arguments(
+    brain: BrainProtocol, connection: Connection, settings: EngineSettings
+) -> dict[str, Any]:
+    """Return the user's arguments with objects in the place of names."""
+    user = dict(settings.trainer)
+    if connection.module is not None:
+        # One object cannot follow two runs at once: callbacks follow the outer one.
+        user.pop("callbacks", None)
+        user.pop("profiler", None)
+    folder = getattr(getattr(brain, "hparams", None), "output_folder", None)
+    if folder is not None:
+        user.setdefault("default_root_dir", str(folder))
+    if not connection.trainer_objects:
+        root = Path(user.get("default_root_dir") or ".")
+        connection.trainer_objects = made_from_names(settings.trainer, root)
+    user.update({k: v for k, v in connection.trainer_objects.items() if k in user})
+    return user
+
+
+def _is_automatic(settings: EngineSettings) -> bool:
+    asked = settings.optimization == "automatic"
+    return asked or why_automatic_from(settings.trainer) is not None
+
+
+def _accumulation(brain: BrainProtocol, user: Mapping[str, Any]) -> int:
+    for callback in _as_list(user.get("callbacks")):
+        if isinstance(callback, GradientAccumulationScheduler):
+            if brain.grad_accumulation_factor != 1:
+                raise OptionError(
+                    f"grad_accumulation_factor is {brain.grad_accumulation_factor}, but the "
+                    "callback GradientAccumulationScheduler sets it. Leave out one of the two."
+                )
+            return 1
+    return brain.grad_accumulation_factor
+
+
 def _precision(brain: BrainProtocol, settings: EngineSettings) -> BrainPrecision | ScaledPrecision:
-    if settings.optimization == "automatic" and brain.scaler.is_enabled():
+    if _is_automatic(settings) and brain.scaler.is_enabled():
         return ScaledPrecision(brain.device_type, brain.scaler)
     return BrainPrecision(brain.precision)
 

@@ -8,7 +8,9 @@ from typing import Any
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.joint_step import all_have_a_batch
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.stage import Stage
 
@@ -28,6 +30,8 @@ class TrainingStage:
         self.epoch: int | None = None
         self.is_open = False
         self.batches = 0
+        self.together = False
+        """Whether several processes take each step together."""
         self.last_average: Any = 0.0
         self._passed_over = False
         self._tickets = tickets
@@ -83,6 +87,9 @@ class TrainingStage:
         """
         assert self._tickets is not None
         if self._passed_over:
+            raise StopIteration
+        # Behind every other batch it is decided whether all processes have another one.
+        if self.together and self.batches == 0 and not all_have_a_batch(self._tickets):
             raise StopIteration
         batch = self._tickets.fetch()
         if self.brain._optimizer_step_limit_exceeded:
@@ -145,6 +152,7 @@ class TrainingStage:
         brain = self.brain
         brain.zero_grad(set_to_none=True)
         self.last_average = brain.avg_train_loss
-        brain.on_stage_end(Stage.TRAIN, brain.avg_train_loss, self.epoch)
+        with rank_states_known(brain):
+            brain.on_stage_end(Stage.TRAIN, brain.avg_train_loss, self.epoch)
         brain.avg_train_loss = 0.0
         brain.step = 0

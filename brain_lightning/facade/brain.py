@@ -17,8 +17,16 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
+from brain_lightning.engine.datamodule_loaders import loaders_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
-from brain_lightning.engine.resume import capture_resume_state, resume_from
+from brain_lightning.engine.lightning_checkpoint import checked_path
+from brain_lightning.engine.nonfinite_losses import patience_exhausted
+from brain_lightning.engine.rank_states import rank_states_known
+from brain_lightning.engine.resume import (
+    capture_resume_state,
+    count_checkpointer,
+    resume_from,
+)
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
 from brain_lightning.facade.brain_options import apply_options
 from brain_lightning.facade.brain_state_file import (
@@ -42,9 +50,9 @@ from brain_lightning.facade.training_sampler import (
 )
 from brain_lightning.facade.weight_decay import without_vector_weight_decay
 from brain_lightning.ground.errors import OptionError
+from brain_lightning.ground.joint_decision import main_process_decides
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import (
-    ddp_broadcast,
     if_main_process,
     is_distributed_initialized,
 )
@@ -254,6 +262,7 @@ class Brain:
         if checkpointer is None:
             return
         register_with_loaded_speechbrain()
+        count_checkpointer(checkpointer)
         if self.debug and not self.debug_persistently and hasattr(checkpointer, "checkpoints_dir"):
             folder = tempfile.TemporaryDirectory()
             logger.info("Debug mode: checkpoints are saved in %s and deleted with it.", folder.name)
@@ -461,11 +470,9 @@ class Brain:
             return
         self.nonfinite_count += 1
         if self.nonfinite_count > self.nonfinite_patience:
-            raise ValueError(
-                f"The loss of {self.nonfinite_count} batches in this epoch is not finite, "
-                f"nonfinite_patience allows {self.nonfinite_patience}. To find the cause, call "
-                "fit() within torch.autograd.detect_anomaly()."
-            )
+            if connection_of(self).decides_together:
+                return  # behind the batch all processes raise
+            raise patience_exhausted(self.nonfinite_count, self.nonfinite_patience)
         logger.warning(
             "The loss is not finite (%d of %d that are allowed in an epoch).",
             self.nonfinite_count,
@@ -596,11 +603,14 @@ class Brain:
     def fit(
         self,
         epoch_counter: Iterable[int],
-        train_set: Any,
+        train_set: Any = None,
         valid_set: Any = None,
         progressbar: bool | None = None,
         train_loader_kwargs: Mapping[str, Any] | None = None,
         valid_loader_kwargs: Mapping[str, Any] | None = None,
+        *,
+        ckpt_path: str | os.PathLike[str] | None = None,
+        datamodule: Any = None,
     ) -> None:
         """Train for the epochs of a counter, validating after each.
 
@@ -617,24 +627,35 @@ class Brain:
             progressbar: whether to show one; None: unless ``noprogressbar``.
             train_loader_kwargs: for ``make_dataloader`` where ``train_set`` is a data set.
             valid_loader_kwargs: the same for ``valid_set``.
+            ckpt_path: a Lightning checkpoint to go on from, as if the run that saved it had never
+                been interrupted; "last" for the newest that a callback of the run has saved.
+            datamodule: a LightningDataModule, in place of ``train_set`` and ``valid_set``.
 
         Raises:
-            ValueError: the training set is empty.
+            ValueError: the training set is empty, the checkpoint is none of a Brain's, or data
+                comes from nowhere or from two sides.
+            FileNotFoundError: there is no such checkpoint.
         """
         if self.test_only:
             logger.info("test_only: there is no training.")
             return
         _require_our_loop(self)
-        if not _is_loader(train_set):
+        checkpoint = checked_path(ckpt_path)
+        if datamodule is not None:
+            train_set, valid_set = loaders_of(datamodule, train_set, valid_set)
+        elif train_set is None:
+            raise ValueError("fit() has nothing to train on: give train_set, or datamodule.")
+        if datamodule is None and not _is_loader(train_set):
             train_set = self.make_dataloader(
                 train_set, stage=Stage.TRAIN, **(train_loader_kwargs or {})
             )
-        if valid_set is not None and not _is_loader(valid_set):
+        if datamodule is None and valid_set is not None and not _is_loader(valid_set):
             valid_set = self.make_dataloader(
                 valid_set, stage=Stage.VALID, ckpt_prefix=None, **(valid_loader_kwargs or {})
             )
         _require_batches(train_set)
-        run_fit(self, epoch_counter, train_set, valid_set, self._shows_bar(progressbar))
+        shows_bar = self._shows_bar(progressbar)
+        run_fit(self, epoch_counter, train_set, valid_set, shows_bar, checkpoint, datamodule)
 
     @brain_default
     def _fit_valid(self, valid_set: Any, epoch: int | None, enable: bool) -> None:
@@ -725,13 +746,14 @@ class Brain:
         minutes = (time.time() - last_ckpt_time) / 60.0
         due = 0 < self.ckpt_interval_minutes < minutes
         due = due or 0 < self.ckpt_interval_steps <= steps_since_ckpt
-        return bool(ddp_broadcast(due))
+        return main_process_decides(due)
 
     def _save_intra_epoch_ckpt(self) -> None:
         """Save the interval checkpoint; the one before it is deleted."""
         connection = connection_of(self)
         beside = connection.settings.async_checkpoint
-        connection.interval_saver.save(self.checkpointer, beside)
+        with rank_states_known(self, gradients=True):
+            connection.interval_saver.save(self.checkpointer, beside)
 
     @property
     def _saves_only_counters(self) -> bool:

@@ -1,0 +1,92 @@
+"""Loggers and profilers by short names, as a command line can give them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import loggers, profilers
+
+from brain_lightning.ground.errors import MissingExtraError, OptionError
+
+Maker = Callable[[Path], Any]
+
+LOGGERS: dict[str, Maker] = {
+    "csv": lambda folder: loggers.CSVLogger(folder),
+    "tensorboard": lambda folder: loggers.TensorBoardLogger(folder),
+    "mlflow": lambda folder: loggers.MLFlowLogger(save_dir=str(folder / "mlruns")),
+    "wandb": lambda folder: loggers.WandbLogger(save_dir=folder),
+    "comet": lambda folder: loggers.CometLogger(online=False, offline_directory=str(folder)),
+}
+"""Name -> function of the folder that the logger writes to."""
+
+if hasattr(loggers, "NeptuneLogger"):  # Lightning 2.5
+    LOGGERS["neptune"] = lambda folder: getattr(loggers, "NeptuneLogger")()  # noqa: B009
+
+PROFILERS: dict[str, Maker] = {
+    "simple": lambda folder: profilers.SimpleProfiler(folder, "simple"),
+    "advanced": lambda folder: profilers.AdvancedProfiler(folder, "advanced"),
+    "pytorch": lambda folder: profilers.PyTorchProfiler(folder, "pytorch"),
+}
+"""Name -> function of the folder that the profiler writes to."""
+
+_EXTRAS = frozenset({"tensorboard"})
+"""Loggers whose package comes with an extra of their name."""
+
+
+def check_name(argument: str, names: Mapping[str, Maker], value: Any) -> None:
+    """Refuse a short name that there is not.
+
+    Raises:
+        OptionError: with the nearest name.
+    """
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(each, str) and each not in names:
+            near = difflib.get_close_matches(each, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise OptionError(
+                f"trainer.{argument} is {each!r}; the short names are {', '.join(names)}.{hint}"
+            )
+
+
+def check_short_names(mapping: Mapping[str, Any]) -> None:
+    """Refuse unknown short names in the user's Trainer arguments."""
+    for argument, names in (("logger", LOGGERS), ("profiler", PROFILERS)):
+        check_name(argument, names, mapping.get(argument))
+
+
+def made_from_names(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the loggers and the profiler that the user's Trainer arguments name.
+
+    Args:
+        mapping: arguments of ``lightning.Trainer``, with names in the place of objects.
+        folder: where they write.
+
+    Raises:
+        ImportError: the package of a logger is missing; says which extra brings it.
+    """
+    made: dict[str, Any] = {}
+    if "logger" in mapping:
+        made["logger"] = _made("logger", LOGGERS, mapping["logger"], folder)
+    if "profiler" in mapping:
+        made["profiler"] = _made("profiler", PROFILERS, mapping["profiler"], folder)
+    return made
+
+
+def _made(argument: str, names: Mapping[str, Maker], value: Any, folder: Path) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_made(argument, names, each, folder) for each in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        return names[value](folder)
+    except ModuleNotFoundError as error:
+        wanted = f"trainer.{argument}={value!r}"
+        if value in _EXTRAS:
+            raise MissingExtraError(wanted, value) from error
+        raise ImportError(
+            f"{wanted} needs a package that is not installed: install it with "
+            f"`pip install {value}`."
+        ) from error
