@@ -73,7 +73,7 @@ def describe_tensor(tensor: torch.Tensor) -> str:
     kind = f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
     grad = " requires_grad" if tensor.requires_grad else ""
     if tensor.numel() == 1 and tensor.dtype.is_floating_point:
-        value = tensor.detach().double().item()
+        value = float(tensor.detach().double().item())
         return f"{kind} {value.hex()}~{value:.6g}{grad}"
     return f"{kind} {digest(tensor_bytes(tensor))}{grad}"
 
@@ -119,10 +119,10 @@ def optimizers_of(brain: Any) -> dict[str, torch.optim.Optimizer]:
 
 def random_states() -> dict[str, str]:
     """Name the state of each global random number generator."""
-    _, words, position, _, _ = np.random.get_state()
+    _, words, position, _, _ = np.random.get_state(legacy=True)
     return {
         "rng.torch": digest(torch.get_rng_state().numpy().tobytes()),
-        "rng.numpy": digest(words.tobytes() + bytes(str(position), "ascii")),
+        "rng.numpy": digest(np.asarray(words).tobytes() + str(position).encode()),
         # The last element is None or a float, and None has another hash in another process.
         "rng.python": f"{hash(random.getstate()[:2])} {random.getstate()[2]}",
     }
