@@ -139,7 +139,7 @@ KEPT: Table = MappingProxyType(
         },
         "speechbrain.utils.epoch_loop": {},
         "speechbrain.dataio.dataloader": {
-            "WDS_AVAILABLE": "Whether webdataset is installed; it is asked for in another way here."
+            "WDS_CLASS": "Classes of webdataset; ours are known by their names.",
         },
         "speechbrain.dataio.batch": {},
     }

@@ -1,0 +1,73 @@
+"""Runs a recipe as a process of its own, natively or under `brain-lightning run`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .recipe_rows import Row
+
+NATIVE = ()
+OURS = ("-m", "brain_lightning", "run")
+
+
+@dataclass
+class Outcome:
+    """What a recipe left behind."""
+
+    folder: Path
+    seconds: float
+    exit_status: list[int] = field(default_factory=list)
+    output: str = ""
+
+    @property
+    def steps(self) -> list[str]:
+        """The lines that the recipe recorded."""
+        file = self.folder / "steps.txt"
+        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def run_both(row: Row, folder: Path) -> tuple[Outcome, Outcome]:
+    """Run natively and under ours, side by side."""
+    with ThreadPoolExecutor(2) as pool:
+        native = pool.submit(run_recipe, row, NATIVE, folder / "native")
+        ours = pool.submit(run_recipe, row, OURS, folder / "ours")
+        return native.result(), ours.result()
+
+
+def run_recipe(row: Row, how: tuple[str, ...], folder: Path) -> Outcome:
+    """Run a recipe as often as its row says."""
+    folder.mkdir(parents=True)
+    started = time.monotonic()
+    outcome = Outcome(folder, 0.0)
+    for _ in range(row.runs):
+        process = subprocess.run(
+            [sys.executable, *how, *row.command_line()],
+            cwd=folder,
+            env=environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
+        outcome.exit_status.append(process.returncode)
+        outcome.output += process.stdout
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """One thread, and no plugin of pytest's."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "RECIPE_RECORD": str(folder / "steps.txt"),
+    }

@@ -1,0 +1,34 @@
+"""Writes down what a run computes, to the last bit, so that two runs can be compared."""
+
+import hashlib
+import os
+
+import torch
+
+
+def record(label, **values):
+    """Append one line to the file that the environment variable RECIPE_RECORD names."""
+    line = " ".join([label, *(f"{name}={_text(value)}" for name, value in values.items())])
+    with open(os.environ["RECIPE_RECORD"], "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def record_weights(label, modules):
+    """Append a digest of each module's parameters and buffers."""
+    for name, module in modules.items():
+        record(f"{label} {name}", weights=_digest(module.state_dict().values()))
+
+
+def _text(value):
+    if isinstance(value, torch.Tensor):
+        return value.item().hex() if value.numel() == 1 else _digest([value])
+    return value.hex() if isinstance(value, float) else str(value)
+
+
+def _digest(tensors):
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        if isinstance(tensor, torch.Tensor):
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
