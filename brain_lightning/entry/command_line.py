@@ -27,6 +27,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "run RECIPE.py HPARAMS.yaml [OPTIONS]",
             "run a SpeechBrain recipe as it stands, on Lightning",
         ),
+        "convert": Command(
+            "brain_lightning.entry.convert_command",
+            "convert SOURCE TARGET | --list PATH",
+            "convert a checkpoint to Lightning's format or back, or list what is in it",
+        ),
     }
 )
 

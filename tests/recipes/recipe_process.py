@@ -28,8 +28,8 @@ class Outcome:
     @property
     def steps(self) -> list[str]:
         """The lines that the recipe recorded."""
-        file = self.folder / "steps.txt"
-        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        files = sorted(self.folder.glob("steps.txt.*"))  # one for each process
+        return [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def run_both(row: Row, folder: Path) -> tuple[Outcome, Outcome]:
@@ -47,7 +47,7 @@ def run_recipe(row: Row, how: tuple[str, ...], folder: Path) -> Outcome:
     outcome = Outcome(folder, 0.0)
     for _ in range(row.runs):
         process = subprocess.run(
-            [sys.executable, *how, *row.command_line()],
+            [sys.executable, *launcher(row), *how, *row.command_line()],
             cwd=folder,
             env=environment(folder),
             stdin=subprocess.DEVNULL,
@@ -60,6 +60,14 @@ def run_recipe(row: Row, how: tuple[str, ...], folder: Path) -> Outcome:
         outcome.output += process.stdout
     outcome.seconds = time.monotonic() - started
     return outcome
+
+
+def launcher(row: Row) -> list[str]:
+    """What starts several processes."""
+    if row.processes == 1:
+        return []
+    torchrun = ["-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, f"--nproc_per_node={row.processes}"]
 
 
 def environment(folder: Path) -> dict[str, str]:

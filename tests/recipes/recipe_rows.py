@@ -27,6 +27,8 @@ class Row:
     """Run so often in the same folder; each run recovers what the one before it saved."""
     exit_status: tuple[int, ...] = (0,)
     """Of each run."""
+    processes: int = 1
+    """More than one: under torchrun."""
     needs_speech: bool = False
     long: bool = False
     files: tuple[str, ...] = ()

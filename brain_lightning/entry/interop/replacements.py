@@ -139,7 +139,8 @@ KEPT: Table = MappingProxyType(
         },
         "speechbrain.utils.epoch_loop": {},
         "speechbrain.dataio.dataloader": {
-            "WDS_CLASS": "Classes of webdataset; ours are known by their names.",
+            "WDS_AVAILABLE": "Whether webdataset is installed; its classes are known by name here.",
+            "WDS_CLASS": "A class of webdataset; known by name here.",
         },
         "speechbrain.dataio.batch": {},
     }

@@ -35,6 +35,7 @@ class EnhancerBrain(sb.core.Brain):
     def run(self, train, valid, test):
         loader = {"batch_size": 2}
         self.fit(self.hparams.epoch_counter, train, valid, None, self.hparams.loader, loader)
+        record("after fit", step=self.step, updates=self.optimizer_step)
         record("returned", loss=float(self.evaluate(test, min_key="loss", test_loader_kwargs={})))
 
 
@@ -275,6 +276,7 @@ class Stream(torch.utils.data.IterableDataset):
 
 
 RECIPES = {
+    "plain": EnhancerBrain,
     "dict_losses": DictLossBrain,
     "kmeans": KMeansBrain,
     "freezing": FreezingBrain,

@@ -7,9 +7,10 @@ import torch
 
 
 def record(label, **values):
-    """Append one line to the file that the environment variable RECIPE_RECORD names."""
+    """Append one line to this process's file, which RECIPE_RECORD and the rank name."""
     line = " ".join([label, *(f"{name}={_text(value)}" for name, value in values.items())])
-    with open(os.environ["RECIPE_RECORD"], "a", encoding="utf-8") as file:
+    rank = os.environ.get("RANK", "0")
+    with open(f"{os.environ['RECIPE_RECORD']}.{rank}", "a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
