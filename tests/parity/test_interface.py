@@ -40,6 +40,7 @@ ADDITIONAL_ARGUMENTS = {
     ("Checkpointer", "load_checkpoint"): ["device"],
     # DESIGN 2
     ("Brain", "__init__"): ["trainer"],
+    ("Brain", "fit"): ["ckpt_path", "datamodule"],
 }
 FUNCTIONS = ("make_dataloader", "register_checkpoint_hooks", "mark_as_saver", "mark_as_loader")
 
@@ -86,6 +87,11 @@ def test_method_has_the_same_signature(class_name: str, method: str) -> None:
     assert ours is not None, f"{class_name}.{method} is missing"
     expected, found = EXPECTED[class_name, method], parameters(ours)
     additional = ADDITIONAL_ARGUMENTS.get((class_name, method), [])
+    if (class_name, method) == ("Brain", "fit"):  # fit(counter, datamodule=...) has no train_set
+        expected = [
+            (name, kind, "none or empty" if name == "train_set" else default)
+            for name, kind, default in expected
+        ]
     assert found[: len(expected)] == expected
     assert [name for name, _, _ in found[len(expected) :]] == additional
     assert all(default == "none or empty" for _, _, default in found[len(expected) :])
