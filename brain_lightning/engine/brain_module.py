@@ -16,7 +16,7 @@ from brain_lightning.engine.batch_tickets import TICKET
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.evaluation_pass import EvaluationPass
-from brain_lightning.engine.fit_position import DONE, START, FitPosition
+from brain_lightning.engine.fit_position import FitPosition
 from brain_lightning.engine.fit_run import FitRun
 from brain_lightning.engine.lightning_checkpoint import (
     KEY,
@@ -24,6 +24,7 @@ from brain_lightning.engine.lightning_checkpoint import (
     current_keys,
     load_recoverables,
     unwrapped_keys,
+    with_weights,
 )
 from brain_lightning.engine.lightning_internals import (
     StepCounter,
@@ -467,6 +468,7 @@ class BrainModule(pl.LightningModule):
                     checkpoint[name], self.brain.modules, self.state_dict()
                 )
         saved = checkpoint.get(KEY)
+        checkpoint["state_dict"] = with_weights(checkpoint, self.state_dict())
         if self.trainer.state.fn == "fit" and not self._is_in_users_trainer:
             if saved is None:
                 raise ValueError(
@@ -499,10 +501,9 @@ class BrainModule(pl.LightningModule):
             self.brain.optimizer_step = position.optimizer_step
             self.brain.avg_train_loss = position.avg_train_loss
             return
-        state = dict(saved["resume"])
-        if position.random_states is not None:
-            state["random_states"] = position.random_states
-        connection.resume = Resume(state, end_of_epoch=position.phase in (START, DONE))
+        if saved["resume"] is not None:  # as it is in one converted from SpeechBrain's
+            state = position.resume_state(saved["resume"])
+            connection.resume = Resume(state, end_of_epoch=position.end_of_epoch)
         self._run.go_to(self.trainer, position, resumed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BrainModule:
@@ -525,6 +526,8 @@ class BrainModule(pl.LightningModule):
             modules = self.__dict__.get("_modules", {}).get("brain_modules")
             if modules is not None and name in modules:
                 return modules[name]
+            if name == "flops_per_batch":  # ThroughputMonitor's
+                return getattr(self.brain, name)
             raise
 
     @property

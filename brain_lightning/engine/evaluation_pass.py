@@ -9,7 +9,9 @@ import torch
 
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
@@ -95,6 +97,8 @@ class EvaluationPass:
         brain = self.brain
         if self.stage is Stage.VALID:
             brain.step = 0
+        losses = named_loss(f"{self.stage.name.lower()}_loss", self.average)
+        connection_of(brain).stage_losses.update(losses)
         if self.stage is Stage.VALID:
             with rank_states_known(brain):
                 brain.on_stage_end(self.stage, self.average, self.epoch)

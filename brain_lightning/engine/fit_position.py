@@ -60,8 +60,14 @@ class FitPosition:
 
     @property
     def end_of_epoch(self) -> bool:
-        """Whether the epoch is over, so that the next one comes."""
-        return self.phase == DONE
+        """Whether no epoch is in progress, so that the next one comes."""
+        return self.phase in (START, DONE)
+
+    def resume_state(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what to resume from, given what was captured when the checkpoint was saved."""
+        if self.random_states is None:
+            return dict(state)
+        return {**state, "random_states": self.random_states}
 
     def replay(self, loader_resumes: bool) -> Replay | None:
         """Return how the loader comes to where it was, or None for a whole epoch."""

@@ -281,8 +281,10 @@ class FitRun:
         self.phase = VALIDATION
         self._validation_states = None
         self.average = self.brain.avg_train_loss
-        publish(trainer, named_loss("train_loss", self.average))
         connection = connection_of(self.brain)
+        losses = named_loss("train_loss", self.average)
+        connection.stage_losses.update(losses)
+        publish(trainer, losses)
         connection.stage_is_ending = True
         try:
             training.close()

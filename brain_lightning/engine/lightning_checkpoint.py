@@ -5,10 +5,15 @@ The file has, under the key ``brain_lightning``, tensors and plain values only::
     files       {file name: its bytes as a uint8 tensor}, as the save hooks of the recoverables
                 wrote them
     names       {recoverable: "files" | "state_dict" | "optimizer_states"}, where its state is
+    places      {recoverable: the beginning of its names in ``state_dict``, or its index in
+                ``optimizer_states``}
+    left_out    the recoverables that were not saved
     run         where the run was, from :class:`FitRun`, or None outside of a fit
-    resume      what an exact resume needs besides, as in the checkpointer's own checkpoints
+    resume      what an exact resume needs besides, as in the checkpointer's own checkpoints; None
+                in one that was converted from a folder of SpeechBrain's
 
-Modules of the Brain are in Lightning's ``state_dict`` and optimizers in ``optimizer_states``.
+Modules of the Brain are in Lightning's ``state_dict`` and optimizers in ``optimizer_states``. In a
+checkpoint that was converted everything is in ``files``: nothing says what a recoverable is.
 """
 
 from __future__ import annotations
@@ -52,27 +57,50 @@ def brain_state(
         run: where the run is.
         left_out: recoverables that are not saved now.
     """
-    state: dict[str, Any] = {"files": {}, "names": {}, "run": run}
+    state: dict[str, Any] = {"files": {}, "names": {}, "places": {}, "left_out": [], "run": run}
     state["resume"] = capture_resume_state(brain)
     checkpointer = brain.checkpointer
     if checkpointer is None:
         return state
-    elsewhere = {id(module): STATE_DICT for module in brain.modules.values()}
-    elsewhere |= {id(module): STATE_DICT for module in brain.modules.modules()}
-    elsewhere |= {id(optimizer): OPTIMIZER_STATES for optimizer in optimizers}
+    elsewhere = _places(brain.modules, optimizers)
     hidden = {id(each) for each in left_out}
     with tempfile.TemporaryDirectory() as folder:
         for chosen in _save_hooks(checkpointer):
-            if id(chosen.obj) in hidden or _is_plain_brain(chosen, brain):
-                continue
-            place = elsewhere.get(id(chosen.obj), FILES)
-            if place != FILES and writes_state_only(chosen.hook):
-                state["names"][chosen.name] = place
-            else:
+            if id(chosen.obj) in hidden:
+                state["left_out"].append(chosen.name)
+            elif id(chosen.obj) in elsewhere and writes_state_only(chosen.hook):
+                kind, place = elsewhere[id(chosen.obj)]
+                state["names"][chosen.name], state["places"][chosen.name] = kind, place
+            elif not _is_plain_brain(chosen, brain):
                 state["names"][chosen.name] = FILES
                 chosen.save(Path(folder), Path(folder))
-        state["files"] = _read_files(Path(folder))
+        state["files"] = read_files(Path(folder))
     return state
+
+
+def _places(
+    modules: torch.nn.ModuleDict, optimizers: Iterable[object]
+) -> dict[int, tuple[str, str | int]]:
+    """Return the objects' ids -> which of Lightning's entries has their state, and where in it."""
+    places: dict[int, tuple[str, str | int]] = {}
+    for name, module in modules.named_modules():
+        prefix = _unwrapped_key(f"{_PREFIX}{name}." if name else _PREFIX, modules)
+        places[id(module)] = (STATE_DICT, prefix)
+    for index, optimizer in enumerate(optimizers):
+        places[id(optimizer)] = (OPTIMIZER_STATES, index)
+    return places
+
+
+def with_weights(
+    checkpoint: dict[str, Any], present: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's ``state_dict``; of a converted one what is there now.
+
+    Its weights are in ``files``, which are loaded once the recipe is set up.
+    """
+    given: dict[str, torch.Tensor] = checkpoint["state_dict"]
+    saved = checkpoint.get(KEY)
+    return {**present, **given} if saved is not None and saved.get("is_converted") else given
 
 
 def load_recoverables(
@@ -96,7 +124,7 @@ def load_recoverables(
         if name not in recoverables:
             logger.warning("The checkpoint has a recoverable %r, which this run lacks.", name)
     with tempfile.TemporaryDirectory() as folder:
-        _write_files(Path(folder), state["files"])
+        write_files(Path(folder), state["files"])
         hooks = choose_load_hooks(recoverables, known, checkpointer.custom_load_hooks)
         for chosen in hooks:
             chosen.load(Path(folder) / chosen.filename, end_of_epoch)
@@ -112,12 +140,14 @@ def _is_plain_brain(chosen: ChosenHook, brain: BrainProtocol) -> bool:
     return chosen.obj is brain and getattr(brain, "_saves_only_counters", False)
 
 
-def _read_files(folder: Path) -> dict[str, torch.Tensor]:
+def read_files(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the names of all files below ``folder`` -> their bytes."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): _as_tensor(path.read_bytes()) for path in paths}
 
 
-def _write_files(folder: Path, files: Mapping[str, torch.Tensor]) -> None:
+def write_files(folder: Path, files: Mapping[str, torch.Tensor]) -> None:
+    """Write what :func:`read_files` returned."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

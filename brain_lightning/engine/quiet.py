@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _OUR_DECISIONS = (
     r"`\.fit\(ckpt_path=None\)` was called without a model",
     # ModelCheckpoint after a step is after the optimizer's step: Brain's resume counts on it.
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
+    # The module's optimizer_step is ours.
+    r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding",
     # The device is the run option's choice.
     r"GPU available but not used",
 )
@@ -39,22 +42,40 @@ def ignore_missing_last_checkpoint() -> None:
     warnings.filterwarnings("ignore", message=r'\.fit\(ckpt_path="last"\) is set, but there is no')
 
 
+_CALLBACKS_LOGGER = "lightning.pytorch.callbacks"
+_RANK_ZERO_LOGGER = "lightning.pytorch.utilities.rank_zero"
+_SAID_BY_CALLBACKS = re.compile(r"Epoch \d+, global step|Time limit reached|Learning rate set to")
+
+
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
+def quiet_lightning(callbacks_speak: bool = False) -> Iterator[None]:
     """Silence Lightning's banners and tips while a run lasts; its warnings stay.
 
     Warnings about what the adapter decided are filtered by their text, for good: a filter that is
     put back would reset Python's memory of what was shown once.
+
+    Args:
+        callbacks_speak: the user has asked for callbacks, so what they say is heard.
     """
     for message in _OUR_DECISIONS:
         warnings.filterwarnings("ignore", message=message)
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        if logger.level <= logging.INFO:
-            logger.setLevel(logging.WARNING)
+    wanted = dict.fromkeys(_LOGGERS, logging.WARNING)
+    if callbacks_speak:
+        wanted |= {_CALLBACKS_LOGGER: logging.INFO, _RANK_ZERO_LOGGER: logging.INFO}
+    levels = {name: logging.getLogger(name).level for name in wanted}
+    for name, level in wanted.items():
+        # a level that the user has set higher stays
+        logging.getLogger(name).setLevel(max(level, logging.getLogger(name).level))
+    logging.getLogger(_RANK_ZERO_LOGGER).addFilter(_is_heard)
     try:
         yield
     finally:
+        logging.getLogger(_RANK_ZERO_LOGGER).removeFilter(_is_heard)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def _is_heard(record: logging.LogRecord) -> bool:
+    """Tell what callbacks report from Lightning's banners, which come from the same logger."""
+    is_report = _SAID_BY_CALLBACKS.search(record.getMessage()) is not None
+    return record.levelno > logging.INFO or is_report

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import lightning.pytorch as pl
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
@@ -41,9 +42,11 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
         "gradients": _gradients(brain) if ranks.gradients is None else ranks.gradients,
         "callbacks": {},
+        "callback_checkpoint": {},
     }
     if fitting and module is not None:
         state["callbacks"] = _callback_states(module.trainer)
+        state["callback_checkpoint"] = _callback_checkpoint(module)
     return state
 
 
@@ -91,6 +94,22 @@ def _callback_states(trainer: Any) -> dict[str, Any]:
     return {key: state for key, state in states.items() if state}
 
 
+def _checkpoint_writers(trainer: Any) -> list[pl.Callback]:
+    base = pl.Callback.on_save_checkpoint
+    return [each for each in trainer.callbacks if type(each).on_save_checkpoint is not base]
+
+
+def _callback_checkpoint(module: Any) -> dict[str, Any]:
+    """Return what callbacks write into Lightning's checkpoints, such as averaged weights."""
+    writers = _checkpoint_writers(module.trainer)
+    checkpoint: dict[str, Any] = {}
+    if writers:
+        checkpoint["state_dict"] = module.state_dict()
+        for callback in writers:
+            callback.on_save_checkpoint(module.trainer, module, checkpoint)
+    return checkpoint
+
+
 class Resume:
     """A state that was recovered at the start of a fit, and waits for the moment to go on from.
 
@@ -110,10 +129,17 @@ class Resume:
             state = states.pop(callback.state_key, None)
             if state:
                 callback.load_state_dict(state)
+        self._restore_callback_checkpoint(trainer)
         for key in states:
             logger.warning(
                 "The checkpoint has the state of a callback that this run does not have: %s", key
             )
+
+    def _restore_callback_checkpoint(self, trainer: Any) -> None:
+        checkpoint = self._state.get("callback_checkpoint")
+        if checkpoint:
+            for callback in _checkpoint_writers(trainer):
+                callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
 
     def before_epoch(self) -> None:
         """Go on, if the checkpoint was saved at the end of an epoch."""

@@ -22,6 +22,7 @@ from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_lightning
 from brain_lightning.engine.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.test_run import TestRun
+from brain_lightning.engine.train_log_forwarding import forwarded_train_logs
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.engine.trainer_configuration import make_trainer, plain_loading
 from brain_lightning.parts.epochs.epoch_source import EpochSource
@@ -124,8 +125,14 @@ def _start(
     start: Callable[[pl.Trainer], None],
     recipe_validates: bool = False,
 ) -> None:
-    with quiet_lightning(), _plain_keyboard_interrupt(), failures_told(brain):
-        connection = connection_of(brain)
+    connection = connection_of(brain)
+    asked = bool(connection.settings.trainer.get("callbacks"))
+    with (
+        quiet_lightning(asked),
+        failures_told(brain),
+        _plain_keyboard_interrupt(),
+        forwarded_train_logs(brain),
+    ):
         trainer = make_trainer(brain, connection.settings, bar, recipe_validates)
         if decides_together(trainer):
             decide_sigterm_together(trainer)

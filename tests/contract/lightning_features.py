@@ -1,0 +1,129 @@
+"""What works of Lightning with a Brain, and how: the data behind the tables in docs/lightning.md.
+
+The contract tests check that the tables are complete and have a test for every entry.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One row of a table."""
+
+    status: str
+    """"works", "automatic" (works with automatic optimization, chosen by itself), "own Trainer"
+    (works in a Trainer of the user's) or "refused"."""
+
+    note: str = ""
+
+
+WORKS = Entry("works")
+
+CALLBACKS: dict[str, Entry] = {
+    "BackboneFinetuning": Entry(
+        "works",
+        "the entry `backbone` of `modules`; frozen parameters are left out of the optimizer until "
+        "they are unfrozen",
+    ),
+    "BaseFinetuning": Entry("works", "entries of `modules` are attributes: `pl_module.encoder`"),
+    "BasePredictionWriter": Entry("own Trainer", "`predict_batch(batch)` of the Brain predicts"),
+    "BatchSizeFinder": Entry(
+        "own Trainer",
+        "refused in `Brain.fit()`, whose loaders have their batch size; "
+        "`Tuner.scale_batch_size` with a LightningDataModule works",
+    ),
+    "Callback": Entry(
+        "works",
+        "all hooks in Lightning's order; around backward where `fit_batch` is the default one",
+    ),
+    "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
+    "DeviceStatsMonitor": WORKS,
+    "EarlyStopping": Entry("works", "monitors `train_loss`, `valid_loss`, `meta`, `brain.log`"),
+    "EMAWeightAveraging": Entry("works", "validation and the end of training see the average"),
+    "GradientAccumulationScheduler": Entry("automatic"),
+    "LambdaCallback": WORKS,
+    "LearningRateFinder": Entry("automatic", "sets the rate of the optimizer, and of `module.lr`"),
+    "LearningRateMonitor": WORKS,
+    "ModelCheckpoint": Entry("works", "all modes; see checkpoints below"),
+    "ModelPruning": WORKS,
+    "ModelSummary": WORKS,
+    "OnExceptionCheckpoint": Entry("works", "`fit()` goes on from it by itself"),
+    "ProgressBar": Entry("works", "takes the place of SpeechBrain's bar"),
+    "RichModelSummary": Entry("works", "needs `rich`"),
+    "RichProgressBar": Entry("works", "needs `rich`"),
+    "SpikeDetection": WORKS,
+    "StochasticWeightAveraging": Entry(
+        "automatic", "`swa_epoch_start` must be a number of epochs; batch norms are not updated"
+    ),
+    "ThroughputMonitor": Entry("works", "`log_every_n_steps` must be set so that it is reached"),
+    "Timer": WORKS,
+    "TQDMProgressBar": WORKS,
+    "WeightAveraging": WORKS,
+}
+
+LOGGERS: dict[str, Entry] = {
+    "CometLogger": Entry("works", "`logger: comet`; needs `comet-ml`; constructed only"),
+    "CSVLogger": Entry("works", "`logger: csv`"),
+    "LitLogger": Entry("works", "given as an object; needs `litlogger`; not tested"),
+    "Logger": Entry("works", "any subclass"),
+    "MLFlowLogger": Entry("works", "`logger: mlflow`; needs `mlflow`; constructed only"),
+    "TensorBoardLogger": Entry("works", "`logger: tensorboard`"),
+    "WandbLogger": Entry("works", "`logger: wandb`; needs `wandb`; constructed only"),
+}
+
+PROFILERS: dict[str, Entry] = {
+    "AdvancedProfiler": Entry("works", "`profiler: advanced`"),
+    "PassThroughProfiler": WORKS,
+    "Profiler": Entry("works", "any subclass"),
+    "PyTorchProfiler": Entry("works", "`profiler: pytorch`; `profile_training` is a run option"),
+    "SimpleProfiler": Entry("works", "`profiler: simple`; the report goes to the output folder"),
+    "XLAProfiler": Entry("refused", "needs a TPU"),
+}
+
+BY_OPTION = "set by the run option `{}`"
+
+TRAINER_ARGUMENTS: dict[str, Entry] = {
+    "accelerator": Entry("works", "by default that of the run option `device`"),
+    "accumulate_grad_batches": Entry("refused", BY_OPTION.format("grad_accumulation_factor")),
+    "barebones": Entry("own Trainer", "values that are logged are dropped"),
+    "benchmark": Entry("works", "never on by itself"),
+    "callbacks": Entry("works", "see below"),
+    "check_val_every_n_epoch": WORKS,
+    "default_root_dir": Entry("works", "by default `output_folder` of the hparams"),
+    "detect_anomaly": WORKS,
+    "deterministic": WORKS,
+    "devices": Entry("works", "several: start through torchrun"),
+    "enable_autolog_hparams": WORKS,
+    "enable_checkpointing": Entry("works", "off unless a callback that saves is given"),
+    "enable_model_summary": Entry("works", "off unless asked for"),
+    "enable_progress_bar": Entry("refused", BY_OPTION.format("noprogressbar")),
+    "fast_dev_run": WORKS,
+    "gradient_clip_algorithm": Entry("refused", BY_OPTION.format("max_grad_norm")),
+    "gradient_clip_val": Entry("refused", BY_OPTION.format("max_grad_norm")),
+    "inference_mode": Entry("refused", "recipes may train on what they compute in evaluation"),
+    "limit_predict_batches": Entry("own Trainer"),
+    "limit_test_batches": WORKS,
+    "limit_train_batches": WORKS,
+    "limit_val_batches": WORKS,
+    "log_every_n_steps": WORKS,
+    "logger": Entry("works", "short names: csv, tensorboard, mlflow, wandb, comet"),
+    "max_epochs": Entry("own Trainer", "in `fit()` the epoch counter says it"),
+    "max_steps": Entry("works", "ends without validation, as Lightning does; the run option "
+                       "`optimizer_step_limit` validates"),
+    "max_time": WORKS,
+    "min_epochs": WORKS,
+    "min_steps": WORKS,
+    "model_registry": Entry("works", "handed to Lightning; not tested"),
+    "num_nodes": Entry("works", "start through torchrun"),
+    "num_sanity_val_steps": Entry("own Trainer", "without `on_stage_end`, which would save"),
+    "overfit_batches": Entry("works", "the same batches in every epoch, also of a shuffled loader"),
+    "plugins": WORKS,
+    "precision": Entry("refused", BY_OPTION.format("precision")),
+    "profiler": Entry("works", "short names: simple, advanced, pytorch"),
+    "reload_dataloaders_every_n_epochs": Entry("own Trainer"),
+    "strategy": Entry("works", "by default one that leaves modules where Brain put them"),
+    "sync_batchnorm": Entry("works", "Brain converts them itself under torchrun"),
+    "use_distributed_sampler": Entry("refused", "the samplers are Brain's"),
+    "val_check_interval": Entry("refused", BY_OPTION.format("val_interval_steps")),
+}  # fmt: skip
