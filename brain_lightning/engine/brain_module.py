@@ -17,7 +17,7 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import FitPosition
-from brain_lightning.engine.fit_run import FitRun
+from brain_lightning.engine.fit_run import FitRun, is_limit
 from brain_lightning.engine.lightning_checkpoint import (
     KEY,
     brain_state,
@@ -48,6 +48,7 @@ from brain_lightning.engine.optimizers import (
     set_learning_rate,
 )
 from brain_lightning.engine.published_metrics import named_loss
+from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
@@ -95,6 +96,7 @@ class BrainModule(pl.LightningModule):
             ValueError: automatic optimization was asked for and the recipe does not allow it.
         """
         super().__init__()
+        ignore_warnings_about_the_module()
         # Plain attributes: nn.Module's __setattr__ is slow, and none of these is a submodule.
         state = self.__dict__
         state["brain"] = brain
@@ -410,7 +412,7 @@ class BrainModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Close the TEST stage."""
         assert self._test_run is not None
-        self._test_run.finish(limited=self.trainer.limit_test_batches != 1.0)
+        self._test_run.finish(limited=is_limit(self.trainer.limit_test_batches))
         self._log_losses(named_loss("test_loss", self._test_run.average))
 
     # -- prediction ----------------------------------------------------------------------------
@@ -594,6 +596,14 @@ class BrainModule(pl.LightningModule):
 
     @override
     def on_test_model_train(self) -> None:
+        """Brain leaves its modules in eval mode."""
+
+    @override
+    def on_predict_model_eval(self) -> None:
+        """``on_predict_epoch_start`` does it."""
+
+    @override
+    def on_predict_model_train(self) -> None:
         """Brain leaves its modules in eval mode."""
 
     @override

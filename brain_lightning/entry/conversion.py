@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -190,12 +191,13 @@ def load_lightning_file(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" ({found[1]})" if found else ""
         raise CheckpointError(
-            f"{path} holds pickled objects, and loading those can run any code, so it is not "
-            f"read. torch says: {error}"
+            f"{path} holds pickled objects{what}, which can run any code, so it is not read."
         ) from error
     except (RuntimeError, LookupError, ValueError) as error:
-        raise DamagedCheckpointError(f"{path} cannot be read: {error}") from error
+        raise DamagedCheckpointError(f"{path} is damaged: {error}") from error
     if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
         raise CheckpointError(
             f"{path} is none of Lightning's checkpoints: it was saved by torch, but it does not "

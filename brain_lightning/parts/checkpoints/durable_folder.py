@@ -164,17 +164,18 @@ def make_durable(folder: Path) -> None:
     """Flush every file and folder below ``folder``, and itself, to the disk."""
     for path, _, files in os.walk(folder, topdown=False):
         for file in files:
-            _flush(os.path.join(path, file))
+            flush_file(os.path.join(path, file))
         flush_folder(Path(path))
 
 
 def flush_folder(folder: Path) -> None:
     """Flush the list of names in a folder to the disk."""
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        _flush(folder)
+        flush_file(folder)
 
 
-def _flush(path: str | Path) -> None:
+def flush_file(path: str | Path) -> None:
+    """Flush a file's content to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -2,6 +2,10 @@
 
 SpeechBrain reads only files that end in ``.ckpt`` and so does not see it; a checkpoint without it
 is resumed as SpeechBrain does.
+
+When SpeechBrain saves over a checkpoint of ours with the same name, our file stays. It has the time
+of its own checkpoint, as the meta file says it, and is ignored beside a meta file that says another
+one. The content of the checkpoint file would not do: a data loader's is a small number.
 """
 
 from __future__ import annotations
@@ -14,7 +18,15 @@ from typing import Any
 
 import torch
 
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.parts.checkpoints.checkpoint import METAFNAME
+from brain_lightning.parts.checkpoints.errors import DamagedCheckpointError
+from brain_lightning.parts.checkpoints.meta_file import read_meta
+
+logger = get_logger(__name__)
+
 SUFFIX = ".resume"
+_TIME = "unixtime of the checkpoint"
 
 
 def resume_path(path: str | Path) -> Path:
@@ -35,7 +47,7 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
         target.unlink(missing_ok=True)
         return
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({**state, _TIME: _time_of_checkpoint(target)}, buffer)
     content = buffer.getvalue()
     try:
         torch.load(io.BytesIO(content), weights_only=True)
@@ -51,7 +63,10 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
 
 
 def read_resume_file(path: str | Path) -> dict[str, Any] | None:
-    """Return the state beside the checkpoint file ``path``, or None where there is none.
+    """Return the state beside the checkpoint file ``path``.
+
+    None where there is none, or where it belongs to an older checkpoint that SpeechBrain has saved
+    over.
 
     Raises:
     ------
@@ -70,4 +85,19 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
         ) from error
     if not isinstance(state, dict):
         raise ValueError(f"{source} should hold a dict, but holds a {type(state).__name__}.")
+    saved, now = state.pop(_TIME, None), _time_of_checkpoint(source)
+    if None not in (saved, now) and saved != now:
+        logger.info(f"{source} is left from a checkpoint that was saved over, and is ignored")
+        return None
     return state
+
+
+def _time_of_checkpoint(path: Path) -> float | None:
+    """When the checkpoint that ``path`` is in was saved; None outside of a checkpoint."""
+    meta_file = path.parent / METAFNAME
+    if not meta_file.exists():
+        return None
+    try:
+        return float(read_meta(meta_file)["unixtime"])
+    except DamagedCheckpointError:
+        return None  # whoever loads the checkpoint says so
