@@ -134,3 +134,23 @@ def test_another_missing_module_is_reported_as_it_is(recipe):
     with pytest.raises(ModuleNotFoundError, match="no_such_module") as error_info:
         run_recipe(recipe("import no_such_module"))
     assert not isinstance(error_info.value, MissingExtraError)
+
+
+def test_arguments_for_the_trainer_reach_the_brain(recipe, capsys):
+    text = """
+    import sys
+    import speechbrain as sb
+    file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    print(file, overrides, run_opts["trainer"])
+    brain = sb.Brain(run_opts=run_opts)
+    brain.fit(range(0), [0])
+    print(brain.trainer.limit_train_batches)
+    """
+    arguments = ["h.yaml", "--device", "cpu", "--lr", "1", "--trainer.limit_train_batches", "3"]
+
+    run_recipe(recipe(text), arguments)
+
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "h.yaml lr: 1 {'limit_train_batches': 3}",
+        "3",
+    ]

@@ -29,7 +29,9 @@ def _speechbrain_defaults() -> Mapping[str, Any]:
     try:
         run_opts = importlib.import_module("speechbrain.utils.run_opts")
     except ModuleNotFoundError:  # SpeechBrain 1.0
-        defaults: Mapping[str, Any] = importlib.import_module("speechbrain.core").run_opt_defaults
+        defaults = dict(importlib.import_module("speechbrain.core").run_opt_defaults)
+        # It says cpu, but its parser gives a GPU; ours finds one where there is one.
+        defaults.pop("device", None)
         return defaults
     return {
         field.name: field.default
