@@ -49,6 +49,7 @@ from brain_lightning.engine.optimizers import (
 )
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.quiet import ignore_warnings_about_the_module
+from brain_lightning.engine.recovery_choice import no_recovery
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
@@ -180,7 +181,11 @@ class BrainModule(pl.LightningModule):
         weights = None if saved is None else _copied(self.state_dict())
         self.__dict__["is_configuring"] = True
         try:
-            self.brain.on_fit_start()
+            if saved is None:
+                self.brain.on_fit_start()
+            else:
+                with no_recovery(self.brain.checkpointer):
+                    self.brain.on_fit_start()
         finally:
             self.__dict__["is_configuring"] = False
         self.brain_modules = self.brain.modules
@@ -601,10 +606,6 @@ class BrainModule(pl.LightningModule):
     @override
     def on_predict_model_eval(self) -> None:
         """``on_predict_epoch_start`` does it."""
-
-    @override
-    def on_predict_model_train(self) -> None:
-        """Brain leaves its modules in eval mode."""
 
     @override
     def zero_grad(self, set_to_none: bool = True) -> None:

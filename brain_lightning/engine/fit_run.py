@@ -174,7 +174,10 @@ class FitRun:
     def unreliable_loader(self) -> object | None:
         """The training loader, where its own position is not the one to resume from."""
         tickets = self.train_tickets
-        if tickets is not None and (self.step_in_progress or tickets.is_ahead):
+        if tickets is None:
+            return None
+        # Behind the TRAIN stage the next epoch is a whole one.
+        if self.step_in_progress or tickets.is_ahead or self.phase == VALIDATION:
             return tickets.loader
         return None
 
@@ -408,12 +411,17 @@ def _plain(average: Any) -> Any:
 
 
 def _limits_training(trainer: pl.Trainer) -> bool:
-    return trainer.limit_train_batches != 1.0
+    return is_limit(trainer.limit_train_batches)
 
 
 def limits_validation(trainer: pl.Trainer) -> bool:
     """Whether the user's Trainer looks at a part of the validation set only."""
-    return trainer.limit_val_batches != 1.0
+    return is_limit(trainer.limit_val_batches)
+
+
+def is_limit(batches: float) -> bool:
+    """Whether a Trainer's limit leaves batches out: 1.0 is all of them, 1 is one batch."""
+    return isinstance(batches, int) or batches != 1.0
 
 
 def _may_stop(trainer: pl.Trainer) -> bool:

@@ -117,7 +117,8 @@ def load_recoverables(
     recoverables = checkpointer.recoverables
     names = [name for name, place in state["names"].items() if place == FILES]
     for name in recoverables:
-        if name not in state["names"] and recoverables[name] is not brain:
+        accounted = name in state["names"] or name in state.get("left_out", ())
+        if not accounted and recoverables[name] is not brain:
             logger.warning("The checkpoint has nothing for the recoverable %r; it stays.", name)
     known = [name for name in names if name in recoverables]
     for name in names:

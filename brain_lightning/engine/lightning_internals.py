@@ -134,7 +134,8 @@ def end_epoch_after_this_batch(trainer: pl.Trainer) -> None:
     ``trainer.val_check_batch``.
     """
     trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
-    trainer.val_check_batch = float("inf")
+    if trainer.val_check_interval == 1.0:  # else validation comes by steps, not by epochs
+        trainer.val_check_batch = float("inf")
 
 
 def extend_epoch(trainer: pl.Trainer) -> None:

@@ -30,11 +30,22 @@ _OUR_DECISIONS = (
     r"`\.fit\(ckpt_path=None\)` was called without a model",
     # ModelCheckpoint after a step is after the optimizer's step: Brain's resume counts on it.
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
-    # The module's optimizer_step is ours.
-    r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding",
     # The device is the run option's choice.
     r"GPU available but not used",
 )
+
+
+_ABOUT_THE_MODULE = (
+    r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding",
+    r"You have overridden `transfer_batch_to_device` in `LightningModule` but have passed in a",
+    r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
+)
+
+
+def ignore_warnings_about_the_module() -> None:
+    """Say nothing about hooks that BrainModule overrides, in any Trainer."""
+    for message in _ABOUT_THE_MODULE:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def ignore_missing_last_checkpoint() -> None:

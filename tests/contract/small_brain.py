@@ -80,10 +80,11 @@ def small_brain(
     saves: bool = False,
     options: dict[str, Any] | None = None,
     optimizer: Any = None,
+    dropout: float = 0.3,
     **trainer: Any,
 ) -> SmallBrain:
     """Make a Brain; ``trainer`` is what it is given for ``lightning.Trainer``."""
-    modules = network()
+    modules = network(dropout)
     counter = EpochCounter(epochs)
     checkpointer = None
     if saves:

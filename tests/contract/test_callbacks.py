@@ -12,6 +12,8 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch import callbacks
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import device_stats_monitor
 from lightning.pytorch.loggers import CSVLogger
 
 from brain_lightning import BrainModule, Stage
@@ -207,8 +209,10 @@ def test_LearningRateMonitor(tmp_path: Path) -> None:
     assert rates == [0.01, 0.005, 0.0025]
 
 
-def test_DeviceStatsMonitor(tmp_path: Path) -> None:
-    pytest.importorskip("psutil")
+def test_DeviceStatsMonitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = {"cpu_percent": 12.5}  # as from psutil, which may not be installed
+    monkeypatch.setattr(device_stats_monitor, "_PSUTIL_AVAILABLE", True)
+    monkeypatch.setattr(CPUAccelerator, "get_device_stats", lambda *_: stats)
     monitor = callbacks.DeviceStatsMonitor(cpu_stats=True)
     fit(small_brain(tmp_path, logger="csv", callbacks=[monitor], log_every_n_steps=1))
     assert any("cpu_percent" in key for row in logged(tmp_path) for key in row)

@@ -195,7 +195,7 @@ def test_unknown_profiler(tmp_path: Path) -> None:
 
 
 def test_unknown_argument_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="no argument 'max_step'. Did you mean 'max_steps'"):
+    with pytest.raises(OptionError, match=r"no argument 'max_step'\. Did you mean 'max_steps'"):
         small_brain(tmp_path, max_step=3)
 
 
@@ -206,8 +206,16 @@ def test_a_callback_must_be_one(tmp_path: Path) -> None:
 
 def test_three_places_the_later_wins(tmp_path: Path) -> None:
     _, run_opts, _ = parse_arguments(
-        ["h.yaml", "--device", "cpu", "--noprogressbar", "--trainer.max_steps", "3"]
-        + ["--trainer.logger", "csv"]
+        [
+            "h.yaml",
+            "--device",
+            "cpu",
+            "--noprogressbar",
+            "--trainer.max_steps",
+            "3",
+            "--trainer.logger",
+            "csv",
+        ]
     )
     hparams = {"trainer": {"max_steps": 1, "limit_val_batches": 1}, "output_folder": str(tmp_path)}
     brain = Counting(

@@ -1,0 +1,280 @@
+"""Lightning's ``.ckpt`` files: an interrupted run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch import callbacks
+from torch.utils.data import DataLoader
+
+from brain_lightning import Checkpointer, SaveableDataLoader, Stage
+
+from .small_brain import BATCH, BATCHES, Points, SmallBrain, fit, small_brain, weights
+
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Cut(pl.Callback):
+    """Saves a checkpoint behind a step, and ends the run."""
+
+    def __init__(self, batch: int, path: Path) -> None:
+        self.batch = batch
+        self.path = path
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.fit_loop.total_batch_idx + 1 == self.batch:
+            trainer.save_checkpoint(self.path)
+            raise Interrupted
+
+
+class Losses(pl.Callback):
+    """What every batch gave, and where the Trainer was."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int, float]] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        where = (trainer.current_epoch, batch_idx, trainer.global_step)
+        self.seen.append((*where, float(outputs["loss"])))
+
+
+class TwoOptimizers(SmallBrain):
+    """One optimizer for each module, and a scheduler that is saved."""
+
+    def init_optimizers(self) -> None:
+        self.first = torch.optim.Adam(self.modules.backbone.parameters(), 0.01)
+        self.second = torch.optim.SGD(self.modules.head.parameters(), 0.1, momentum=0.9)
+        self.optimizers_dict = {"first": self.first, "second": self.second}
+        self.scheduler = torch.optim.lr_scheduler.StepLR(self.second, 1, 0.5)
+        if self.checkpointer is not None:
+            for name in ("first", "second", "scheduler"):
+                self.checkpointer.add_recoverable(name, getattr(self, name))
+
+    def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+        super().on_stage_end(stage, stage_loss, epoch)
+        if stage is Stage.VALID:
+            self.scheduler.step()
+
+
+Data = Callable[[], dict[str, Any]]
+
+
+def made_by_brain() -> dict[str, Any]:
+    options = {"batch_size": BATCH, "shuffle": True}
+    return {
+        "train_set": Points(),
+        "train_loader_kwargs": options,
+        "valid_set": Points(8),
+        "valid_loader_kwargs": {"batch_size": BATCH},
+    }
+
+
+def plain_loaders() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(5)
+    train = DataLoader(Points(), batch_size=BATCH, shuffle=True, generator=generator)
+    return {"train_set": train, "valid_set": DataLoader(Points(8), batch_size=BATCH)}
+
+
+def with_workers() -> dict[str, Any]:
+    train = SaveableDataLoader(Points(), batch_size=BATCH, shuffle=True, num_workers=2)
+    return {"train_set": train, "valid_set": DataLoader(Points(8), batch_size=BATCH)}
+
+
+def run(
+    folder: Path,
+    cuts: list[int],
+    data: Data = made_by_brain,
+    recipe: type[SmallBrain] = SmallBrain,
+    saves: bool = True,
+    options: dict[str, Any] | None = None,
+) -> tuple[list[Any], list[torch.Tensor]]:
+    """Train, interrupted behind some batches; each part saves in a folder of its own."""
+    seen: list[Any] = []
+    path: Path | None = None
+    for part, cut in enumerate([*cuts, None]):
+        losses = Losses()
+        ends = [] if cut is None else [Cut(cut, folder / f"{part}.ckpt")]
+        brain = small_brain(
+            folder / str(part),
+            recipe,
+            saves=saves,
+            options=options,
+            callbacks=[losses, callbacks.EarlyStopping("valid_loss"), *ends],
+        )
+        torch.manual_seed(7 if path is None else 1000 + part)
+        try:
+            brain.fit(brain.hparams.counter, **data(), ckpt_path=path)
+        except Interrupted:
+            path = folder / f"{part}.ckpt"
+        seen += losses.seen
+    return seen, weights(brain)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert found[0] == expected[0]
+    assert all(map(torch.equal, found[1], expected[1]))
+
+
+@pytest.mark.parametrize("cuts", [[3], [5], [2, 9], [4, 7, 15]], ids=str)
+@pytest.mark.parametrize("data", [made_by_brain, plain_loaders])
+@pytest.mark.parametrize("saves", [True, False])
+def test_resume(tmp_path: Path, cuts: list[int], data: Data, saves: bool) -> None:
+    whole = run(tmp_path / "whole", [], data, saves=saves)
+    assert len(whole[0]) == 3 * BATCHES
+    assert_same(run(tmp_path / "parts", cuts, data, saves=saves), whole)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"grad_accumulation_factor": 2},
+        {"grad_accumulation_factor": 2, "optimization": "automatic"},
+        {"precision": "bf16"},
+        {"val_interval_steps": 4},
+    ],
+    ids=str,
+)
+def test_resume_with_options(tmp_path: Path, options: dict[str, Any]) -> None:
+    whole = run(tmp_path / "whole", [], options=options)
+    assert_same(run(tmp_path / "parts", [3, 7, 9], options=options), whole)
+
+
+def test_resume_with_two_optimizers_and_a_scheduler(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", [], recipe=TwoOptimizers)
+    assert_same(run(tmp_path / "parts", [3, 8, 11], recipe=TwoOptimizers), whole)
+
+
+def test_resume_with_workers(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", [], with_workers)
+    assert_same(run(tmp_path / "parts", [7], with_workers), whole)
+
+
+@pytest.mark.parametrize("where", [(Stage.TRAIN, 3), (Stage.TRAIN, 11), (Stage.VALID, 2)], ids=str)
+@pytest.mark.parametrize("data", [made_by_brain, plain_loaders])
+def test_on_exception(tmp_path: Path, where: tuple[Stage, int], data: Data) -> None:
+    """An error in the middle of a step: the step is made again, with the same random numbers."""
+
+    class Failing(SmallBrain):
+        left = 0
+
+        def compute_objectives(self, predictions: Any, batch: Any, stage: Stage) -> torch.Tensor:
+            if stage is where[0]:
+                self.left -= 1
+                if self.left == 0:
+                    raise Interrupted
+            return super().compute_objectives(predictions, batch, stage)
+
+    def part(folder: Path, left: int, seed: int) -> Failing:
+        saver = callbacks.OnExceptionCheckpoint(tmp_path)
+        brain = small_brain(folder, Failing, saves=True, callbacks=[saver])
+        assert isinstance(brain, Failing)
+        brain.left = left
+        torch.manual_seed(seed)
+        brain.fit(brain.hparams.counter, **data())
+        return brain
+
+    whole = part(tmp_path / "whole", 0, 7)
+    with pytest.raises(Interrupted):
+        part(tmp_path / "1", where[1], 7)
+    resumed = part(tmp_path / "2", 0, 99)
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+def test_last(tmp_path: Path) -> None:
+    def part(epochs: int) -> SmallBrain:
+        keeper = callbacks.ModelCheckpoint(tmp_path, save_last=True)
+        brain = small_brain(tmp_path, epochs=epochs, callbacks=[keeper])
+        return fit(brain, ckpt_path="last" if epochs > 1 else None)
+
+    part(1)
+    resumed = part(3)
+    assert resumed.calls.count(("end", "TRAIN")) == 2
+    whole = fit(small_brain(tmp_path / "whole"))
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+def test_a_range_goes_on_where_it_was(tmp_path: Path) -> None:
+    numbers: list[Any] = []
+
+    class Noting(SmallBrain):
+        def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
+            super().on_stage_start(stage, epoch)
+            numbers.append((stage.name, epoch))
+
+    keeper = callbacks.ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    small_brain(tmp_path, callbacks=[keeper]).fit(range(2), [next(iter(plain()))])
+    brain = small_brain(tmp_path, Noting, callbacks=[keeper])
+    brain.fit(range(3), [next(iter(plain()))], ckpt_path=tmp_path / "epoch=0.ckpt")
+    assert numbers == [("TRAIN", 1), ("TRAIN", 2)]
+
+
+def plain() -> DataLoader[Any]:
+    return DataLoader(Points(), batch_size=BATCH)
+
+
+def test_files_hold_every_recoverable_and_load_without_pickle(tmp_path: Path) -> None:
+    keeper = callbacks.ModelCheckpoint(tmp_path, "kept")
+    brain = fit(small_brain(tmp_path, saves=True, callbacks=[keeper]))
+    content = torch.load(tmp_path / "kept.ckpt", weights_only=True)
+    names = content["brain_lightning"]["names"]
+    assert names.keys() | {"brain"} == brain.checkpointer.recoverables.keys()
+    assert names["backbone"] == "state_dict"
+    assert names["optimizer"] == "optimizer_states"
+    assert bytes(content["brain_lightning"]["files"]["counter.ckpt"].tolist()) == b"3"
+
+
+def test_weights_only_files_have_the_weights(tmp_path: Path) -> None:
+    keeper = callbacks.ModelCheckpoint(tmp_path, "kept", save_weights_only=True)
+    fit(small_brain(tmp_path, saves=True, callbacks=[keeper]))
+    content = torch.load(tmp_path / "kept.ckpt", weights_only=True)
+    assert "brain_lightning" not in content
+    brain = small_brain(tmp_path / "2", saves=True, callbacks=[])
+    with pytest.raises(ValueError, match="save_weights_only=True"):
+        fit(brain, ckpt_path=tmp_path / "kept.ckpt")
+
+
+def test_bad_paths(tmp_path: Path) -> None:
+    brain = small_brain(tmp_path, saves=True)
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt' does not exist"):
+        fit(brain, ckpt_path=tmp_path / "none.ckpt")
+    fit(brain)
+    (folder,) = (tmp_path / "save").iterdir()
+    with pytest.raises(ValueError, match=r"recovers by itself"):
+        fit(brain, ckpt_path=folder)
+
+
+def test_checkpointers_own_recovery_yields_to_ckpt_path(tmp_path: Path) -> None:
+    """The Checkpointer has a newer checkpoint, but the user names the one to go on from."""
+    keeper = callbacks.ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+    fit(small_brain(tmp_path, saves=True, callbacks=[keeper]))
+    brain = small_brain(tmp_path, saves=True, callbacks=[keeper])
+    fit(brain, ckpt_path=tmp_path / "epoch=0.ckpt")
+    assert brain.calls.count(("end", "TRAIN")) == 2
+    whole = fit(small_brain(tmp_path / "whole"))
+    assert all(map(torch.equal, weights(brain), weights(whole)))
+
+
+def test_a_recoverable_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    keeper = callbacks.ModelCheckpoint(tmp_path, "kept")
+    extra = torch.nn.Linear(2, 2)
+
+    def with_extra(module: torch.nn.Module) -> SmallBrain:
+        brain = small_brain(tmp_path, callbacks=[keeper])
+        brain.checkpointer = Checkpointer(tmp_path / "save2", {"extra": module})
+        return brain
+
+    fit(with_extra(extra))
+    with pytest.raises(RuntimeError, match="'extra'"):
+        fit(with_extra(torch.nn.Linear(3, 2)), ckpt_path=tmp_path / "kept.ckpt")
