@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.ground.errors import OtherProcessError
-from brain_lightning.ground.failure_board import Note, failure_board, is_connection_error, lost
-
-_runs = 0
+from brain_lightning.ground.failure_board import (
+    FailureBoard,
+    Note,
+    failure_board,
+    is_connection_error,
+    lost,
+)
 
 
 @contextmanager
@@ -24,13 +28,16 @@ def failures_told(brain: BrainProtocol) -> Iterator[None]:
     Raises:
         OtherProcessError: another process ended the run.
     """
-    global _runs
     if not runs_among_others(brain):
         yield
         return
     board = failure_board()
-    _runs += 1
-    run = _runs
+    with board.run() as run, _told(brain, board, run):
+        yield
+
+
+@contextmanager
+def _told(brain: BrainProtocol, board: FailureBoard, run: int) -> Iterator[None]:
     try:
         yield
     except OtherProcessError:  # of a run inside of this one
@@ -38,7 +45,7 @@ def failures_told(brain: BrainProtocol) -> Iterator[None]:
     except BaseException as error:
         if is_connection_error(error):
             raise lost(board.explain(run, _where(brain))) from error
-        board.leave(run, Note(f"{type(error).__name__}: {error}", _where(brain)))
+        board.leave(run, Note(f"{type(error).__name__}: {error}".removesuffix(": "), _where(brain)))
         raise
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import os
 import socket
+import sys
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from brain_lightning.ground.errors import OtherProcessError
+from brain_lightning.ground.note_server import NoteServer, leave_notes
+from brain_lightning.ground.process_group import get_timeout
 
 PATIENCE = 2.0
 """Seconds to wait for word of the others, once the connection to one of them is lost."""
 
-_CONNECT = datetime.timedelta(seconds=2)
+GRACE = 30.0
+"""Seconds that a process gets to end a run by itself, once another one has failed in it; fewer when
+processes wait less for one another (``get_timeout``)."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,8 @@ class Member:
     host: str
     pid: int
     address: str
-    port: int | None
-    """Of its board; None when it has none."""
-    session: str
-    """Of the main process: a name for the life of this group."""
+    port: int
+    """Of its server for notes."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +49,68 @@ class Note:
 
 
 class FailureBoard:
-    """Notes of the processes of a group, kept by two of them in case one is gone.
+    """Notes of the processes of a group; each process has a copy.
 
     Made by all processes together. Nothing is sent as long as nothing fails.
     """
 
     def __init__(self) -> None:
-        """Open a board where this process keeps one, and learn where the others are."""
+        """Keep notes, and learn where the others are."""
         self.rank = torch.distributed.get_rank()
-        self._store = _open_store() if self.rank < 2 else None
+        name = [uuid.uuid4().hex]
+        torch.distributed.broadcast_object_list(name)
+        self.session: str = name[0]
+        self._runs: list[int] = []
+        self._runs_begun = 0
+        self._server = NoteServer(self.session, self._be_told)
         address = socket.gethostname()
         if self.rank == 0:
             address = os.environ.get("MASTER_ADDR", address)
-        port = None if self._store is None else self._store.port
-        own = Member(socket.gethostname(), os.getpid(), address, port, uuid.uuid4().hex)
+        own = Member(socket.gethostname(), os.getpid(), address, self._server.port)
         members: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(members, own)
         self.members: list[Member] = members
 
+    @contextmanager
+    def run(self) -> Iterator[int]:
+        """Number a run, which all processes begin together; runs may be nested."""
+        self._runs_begun += 1
+        number = self._runs_begun
+        self._runs.append(number)
+        try:
+            yield number
+        finally:
+            self._runs.remove(number)
+
     def leave(self, run: int, note: Note) -> None:
-        """Leave a note about the ``run``-th run of the processes."""
-        for store in self._stores():
-            store.set(f"{run}/{self.rank}", json.dumps(asdict(note)))
+        """Leave a note about a run with every process."""
+        notes = {f"{run}/{self.rank}": asdict(note)}
+        self._server.keep(notes)
+        with ThreadPoolExecutor(max_workers=32) as pool:
+            for rank, member in enumerate(self.members):
+                if rank != self.rank and not self._is_gone(rank):
+                    pool.submit(leave_notes, member.address, member.port, self.session, notes)
+
+    def _be_told(self, key: str) -> None:
+        """A note has come: in a while this process must have ended the run by itself."""
+        of_run, _, rank = key.partition("/")
+        if int(rank) != self.rank:
+            grace = min(GRACE, get_timeout().total_seconds())
+            timer = threading.Timer(grace, self._end_the_process, (int(of_run), int(rank)))
+            timer.daemon = True
+            timer.start()
+
+    def _end_the_process(self, run: int, rank: int) -> None:
+        """End this process, should it still wait for one that has gone, or hang otherwise."""
+        if run not in self._runs:
+            return
+        cause = Note(**self._server.notes[f"{run}/{rank}"])
+        reason = f"process {rank} failed at {cause.where}: {cause.cause}"
+        if not cause.cause:
+            reason = f"process {rank} has given up waiting for it at {cause.where}"
+        sys.stderr.write(f"Process {self.rank} is ended: {reason}.\n")
+        sys.stderr.flush()
+        os._exit(1)  # the main thread cannot be reached where it is
 
     def explain(self, run: int, where: str) -> str:
         """Return who brought down a run in which the connection to another process was lost.
@@ -75,15 +119,18 @@ class FailureBoard:
         """
         self.leave(run, Note("", where))
         until = time.monotonic() + PATIENCE
-        notes: dict[int, Note] = {}
-        while time.monotonic() < until and len(notes) < len(self.members):
+        while True:
+            # First: who is gone has left its note before.
+            gone = {rank for rank in range(len(self.members)) if self._is_gone(rank)}
             notes = self._notes(run)
             causes = {rank: note for rank, note in notes.items() if note.cause}
             if causes:
                 rank = min(causes)
                 return f"process {rank} failed at {causes[rank].where}: {causes[rank].cause}"
+            is_known = bool(gone - notes.keys()) or len(notes) == len(self.members)
+            if is_known or time.monotonic() > until:
+                return self._suspects(notes, where)
             time.sleep(0.05)
-        return self._suspects(notes, where)
 
     def _suspects(self, notes: dict[int, Note], where: str) -> str:
         silent = [rank for rank in range(len(self.members)) if rank not in notes]
@@ -111,27 +158,14 @@ class FailureBoard:
 
     def _notes(self, run: int) -> dict[int, Note]:
         notes = {}
-        for store in self._stores():
-            for rank in range(len(self.members)):
-                key = f"{run}/{rank}"
-                if store.check([key]):
-                    notes[rank] = Note(**json.loads(store.get(key)))
+        for key, content in self._server.notes.items():
+            of_run, _, rank = key.partition("/")
+            if int(of_run) == run:
+                notes[int(rank)] = Note(**content)
         return notes
 
-    def _stores(self) -> list[Any]:
-        """The boards that can be reached, this process's own among them."""
-        stores = []
-        for rank, member in enumerate(self.members[:2]):
-            if rank == self.rank:
-                stores.append(self._store)
-            elif member.port is not None and not self._is_gone(rank):
-                try:
-                    stores.append(
-                        TCPStore(member.address, member.port, is_master=False, timeout=_CONNECT)
-                    )
-                except (RuntimeError, OSError):  # torch's network errors are RuntimeErrors
-                    continue
-        return stores
+
+_SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
 
 def is_connection_error(error: BaseException) -> bool:
@@ -141,8 +175,6 @@ def is_connection_error(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
 
-
-_SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "Timed out waiting")
 
 _board: tuple[object, FailureBoard] | None = None
 
@@ -158,17 +190,13 @@ def failure_board() -> FailureBoard:
 
 def session_of_group() -> str | None:
     """Return a name that only this group of processes has, or None before a board was made."""
-    return None if _board is None else _board[1].members[0].session
+    return None if _board is None else _board[1].session
 
 
 def lost(reason: str) -> OtherProcessError:
     """Make the error of a process that cannot go on because of another one."""
     rank = torch.distributed.get_rank()
     return OtherProcessError(f"Process {rank} cannot go on: {reason}.")
-
-
-def _open_store() -> Any:
-    return TCPStore("localhost", 0, is_master=True, wait_for_workers=False, timeout=_CONNECT)
 
 
 def _is_zombie(pid: int) -> bool:

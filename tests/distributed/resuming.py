@@ -1,0 +1,104 @@
+"""One process of two: a run that is never interrupted, and one that is and goes on.
+
+python -m tests.distributed.resuming FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import brain_lightning as sb
+from tests.parity.small_recipes import (
+    HIDDEN,
+    INPUTS,
+    OUTPUTS,
+    AugmentedPoints,
+    Points,
+    Regression,
+    network,
+    sgd,
+)
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process."""
+
+
+class Saving(Regression, sb.Brain):
+    """Saves at each validation's end and can be killed at a batch."""
+
+    def fit_batch(self, batch: Any) -> torch.Tensor:
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == self.hparams.killed_at:
+            raise KilledError
+        loss: torch.Tensor = super().fit_batch(batch)
+        return loss
+
+    def on_stage_end(self, stage: Any, stage_loss: Any, epoch: Any = None) -> None:
+        if stage == sb.Stage.VALID and (torch.distributed.get_rank() == 0 or epoch % 2):
+            # In every second epoch by the main process alone, as some recipes do.
+            self.checkpointer.save_and_keep_only(meta={"loss": stage_loss}, min_keys=["loss"])
+
+
+def without_buffers() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Linear(INPUTS, HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(0.3),
+        torch.nn.Linear(HIDDEN, OUTPUTS),
+    )
+
+
+def weights(folder: Path, killed_at: list[int | None], **options: Any) -> list[torch.Tensor]:
+    """Train three epochs, beginning anew behind each time that the run is killed."""
+    rank = torch.distributed.get_rank()
+    for number, batch in enumerate(killed_at):
+        torch.manual_seed(10 * number + rank)
+        if number:
+            torch.randn(7)  # a new process has drawn something else
+        # DDP leaves buffers alone while gradients accumulate, and a checkpoint has those of the main
+        # process: with buffers such a resume is not exact.
+        model = network() if not options else without_buffers()
+        counter = sb.EpochCounter(3)
+        checkpointer = sb.Checkpointer(folder, {"model": model, "counter": counter})
+        run_opts = {
+            "device": "cpu",
+            "distributed_backend": "gloo",
+            "noprogressbar": True,
+            "ckpt_interval_steps": 2,
+            **options,
+        }
+        hparams = {"killed_at": batch}
+        brain = Saving({"model": model}, sgd, hparams, run_opts, checkpointer)
+        try:
+            brain.fit(
+                counter,
+                AugmentedPoints(24),
+                Points(4, 1),
+                train_loader_kwargs={"batch_size": 2, "shuffle": True},
+                valid_loader_kwargs={"batch_size": 2},
+            )
+        except KilledError:
+            assert batch is not None
+    return [value.detach().clone() for value in model.state_dict().values()]
+
+
+def main(folder: Path) -> None:
+    sb.ddp_init_group({"distributed_backend": "gloo"})
+    rank = torch.distributed.get_rank()
+    results = {}
+    for name, options in (("plain", {}), ("accumulating", {"grad_accumulation_factor": 3})):
+        whole = weights(folder / f"{name}-whole", [None], **options)
+        # Six batches an epoch: behind the second, in the second epoch's middle, once more.
+        cut = weights(folder / f"{name}-cut", [4, 6, 5, None], **options)
+        results[name] = (whole, cut)
+    torch.save(results, folder / f"results-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,122 @@
+"""One process misbehaves; the others end in time and say which one it was and why."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
+
+from .processes import Outcome, Processes, clean_environment, run_ranks
+
+LONG = pytest.mark.long
+STEP = 5
+
+
+def perform(kind: str, rank: int, folder: Path, world_size: int = 2) -> Outcome:
+    return run_ranks(
+        ["-m", "tests.distributed.faults", kind, str(rank), str(STEP), str(folder)],
+        folder / "outputs",
+        world_size,
+        seconds=90,
+        BRAIN_LIGHTNING_TIMEOUT="5",
+    )
+
+
+def others(outcome: Outcome, rank: int) -> list[tuple[int | None, str]]:
+    pairs = zip(outcome.codes, outcome.outputs, strict=True)
+    return [pair for number, pair in enumerate(pairs) if number != rank]
+
+
+def require_checkpoint(folder: Path) -> None:
+    """The interval checkpoint behind the third step is whole."""
+    found = Checkpointer(folder / "save").find_checkpoints()
+    assert [checkpoint.meta["end-of-epoch"] for checkpoint in found] == [False]
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("kind", "rank", "world_size", "message"),
+    [
+        ("raise", 1, 3, "process 1 failed at step 5 .*: ValueError: the data of this process are"),
+        pytest.param("raise", 0, 2, "process 0 failed at step 5 .*: ValueError", marks=LONG),
+        pytest.param("exit", 0, 2, "process 0 failed at step 5 .*: SystemExit", marks=LONG),
+        pytest.param("interrupt", 1, 2, "process 1 failed .*: KeyboardInterrupt", marks=LONG),
+        ("kill", 0, 2, "process 0 is gone, at step 5"),
+        pytest.param("kill", 1, 2, "process 1 is gone, at step 5", marks=LONG),
+        pytest.param("os_exit", 1, 2, "process 1 is gone, at step 5", marks=LONG),
+        ("stop", 1, 2, "process 1 did not come to step 5"),
+        pytest.param("stop", 0, 2, "process 0 did not come to step 5", marks=LONG),
+        pytest.param("loader", 1, 2, "process 1 did not come to step 5", marks=LONG),
+    ],
+)
+def test_the_others_end_and_say_why(
+    tmp_path: Path, kind: str, rank: int, world_size: int, message: str
+) -> None:
+    outcome = perform(kind, rank, tmp_path, world_size)
+    for code, output in others(outcome, rank):
+        assert code == 1, outcome.report()
+        said = re.findall("OtherProcessError: (.*)|^(Process . is ended: .*)", output, re.MULTILINE)
+        assert said, outcome.report()
+        assert re.search(message, "".join(said[-1])), outcome.report()
+    if kind == "loader":
+        assert "process 0 has given up waiting for it" in outcome.outputs[rank]
+    elif kind != "stop":
+        assert outcome.codes[rank] == {"kill": -9, "interrupt": -2}.get(
+            kind, 0 if "exit" in kind else 1
+        )
+    require_checkpoint(tmp_path)
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=LONG)])
+def test_losses_that_are_not_finite_in_one_process(tmp_path: Path, rank: int) -> None:
+    outcome = perform("nonfinite", rank, tmp_path)
+    for code, output in zip(outcome.codes, outcome.outputs, strict=True):
+        assert code == 1, outcome.report()
+        assert "ValueError: The loss of 4 batches in this epoch is not finite" in output
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(("rank", "world_size"), [(1, 2), pytest.param(0, 3, marks=LONG)])
+def test_fewer_batches_in_one_process(tmp_path: Path, rank: int, world_size: int) -> None:
+    """Every epoch has as many steps as the process with the fewest batches."""
+    outcome = perform("fewer", rank, tmp_path, world_size)
+    outcome.require_success()
+    results = [output[output.rindex("DONE ") :].split(maxsplit=2) for output in outcome.outputs]
+    assert [result[1] for result in results] == [str(number) for number in range(world_size)]
+    assert {result[2] for result in results} == {results[0][2]}
+    assert results[0][2].startswith(f"{2 * STEP} [")
+    warned = ["the batches that this process still has are left out" in output
+              for output in outcome.outputs]  # fmt: skip
+    assert warned == [number != rank for number in range(world_size)]
+
+
+@pytest.mark.timeout(150)
+def test_terminated_together(tmp_path: Path) -> None:
+    """Lightning ends every process behind the step in which one received a SIGTERM."""
+    outcome = perform("terminate", 1, tmp_path)
+    assert outcome.codes == [0, 0], outcome.report()
+    assert not any("DONE" in output for output in outcome.outputs)
+    steps = {(tmp_path / f"step-{rank}").read_text() for rank in range(2)}
+    assert steps == {str(STEP)}
+
+
+@LONG
+@pytest.mark.timeout(150)
+def test_a_slow_process_is_no_fault(tmp_path: Path) -> None:
+    outcome = perform("slow", 1, tmp_path)
+    outcome.require_success()
+
+
+@LONG
+@pytest.mark.timeout(200)
+def test_torchrun_ends_what_is_stopped(tmp_path: Path) -> None:
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    fault = ["-m", "tests.distributed.faults", "stop", "1", str(STEP), str(tmp_path)]
+    environment = clean_environment(BRAIN_LIGHTNING_TIMEOUT="5")
+    outcome = Processes([*command, *fault], [environment], tmp_path / "outputs").wait(120)
+    assert outcome.codes == [1], outcome.report()
+    assert "process 1 did not come to step 5" in outcome.outputs[0]
