@@ -10,6 +10,10 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType, TracebackType
 
+# What spawned workers send back names the script's classes by the second one: multiprocessing makes
+# it an alias of __main__ when it is imported.
+_MAIN_NAMES = ("__main__", "__mp_main__")
+
 
 def run_as_main(script: str) -> None:
     """Run the script as the module ``__main__`` that it is now; see ``prepared_for``."""
@@ -27,17 +31,21 @@ def prepared_for(script: str, arguments: Sequence[str]) -> Iterator[None]:
     forgotten, so that the next script finds its own.
     """
     folder = os.path.dirname(os.path.realpath(script))
-    before = (sys.argv, sys.modules["__main__"], list(sys.path), set(sys.modules))
+    modules_before = dict(sys.modules)
+    before = (sys.argv, list(sys.path))
     sys.argv = [script, *arguments]
-    sys.modules["__main__"] = _main_module(script)
+    main = _main_module(script)
+    sys.modules.update(dict.fromkeys(_MAIN_NAMES, main))
     # Python puts there the folder of the program that was started, unless it is told not to.
     if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
         sys.path[:1] = [folder]
     try:
         yield
     finally:
-        sys.argv, sys.modules["__main__"], sys.path[:], known = before
-        _forget_modules_in(folder, set(sys.modules) - known)
+        sys.argv, sys.path[:] = before
+        for name in _MAIN_NAMES:
+            sys.modules[name] = modules_before.get(name, modules_before["__main__"])
+        _forget_modules_in(folder, sys.modules.keys() - modules_before.keys())
 
 
 def _main_module(script: str) -> ModuleType:
