@@ -29,6 +29,7 @@ from brain_lightning.engine.lightning_checkpoint import (
 from brain_lightning.engine.lightning_internals import (
     StepCounter,
     accumulates,
+    follow_until_first_average,
     save_by_time,
     set_current_epoch,
     set_logged_step,
@@ -304,6 +305,7 @@ class BrainModule(pl.LightningModule):
         """Decide whether another epoch follows."""
         run = self._run
         run.end_epoch(self.trainer)
+        follow_until_first_average(self.trainer, self)
         if not run.is_trial:
             self._log_losses(named_loss("train_loss", run.average), to_logger=False)
 
@@ -365,6 +367,11 @@ class BrainModule(pl.LightningModule):
             self._step.clip(optimizer)
 
     # -- validation ----------------------------------------------------------------------------
+
+    @override
+    def on_validation_start(self) -> None:
+        """See that validation is not run on an average of nothing."""
+        follow_until_first_average(self.trainer, self)
 
     @override
     def on_validation_epoch_start(self) -> None:

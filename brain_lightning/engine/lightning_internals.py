@@ -1,17 +1,21 @@
 """Every name of Lightning that is not public and that we use anyway, each with its reason.
 
-Tried with Lightning 2.5 and 2.6. Nothing here replaces a function or a class of Lightning for others:
-counters and flags are read and set, one loop is run, and two methods are replaced on one object. Whoever supports a new version starts in this file.
+Tried with Lightning 2.6. Nothing here replaces a function or a class of Lightning for others:
+counters and flags are read and set, one loop is run, and two methods are replaced on one object.
+Whoever supports a new version starts in this file.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.optim.swa_utils import AveragedModel
 
 
 class StepCounter:
@@ -187,6 +191,23 @@ def save_by_time(trainer: pl.Trainer) -> None:
             callback._save_last_checkpoint(trainer, candidates)
 
 
+def follow_until_first_average(trainer: pl.Trainer, module: torch.nn.Module) -> None:
+    """Let averages that were never updated be the weights as they are.
+
+    Why: the callback swaps its average in for validation and at the end of training even before
+    its first update; what it then has are the weights of before the recipe recovered or trained
+    (PL#21724). Names: ``_average_model`` of WeightAveraging.
+    """
+    for callback in vars(trainer)["callbacks"]:
+        average = getattr(callback, "_average_model", None)
+        if not isinstance(average, AveragedModel) or int(average.n_averaged) > 0:
+            continue
+        now = itertools.chain(module.parameters(), module.buffers())
+        averaged = itertools.chain(average.module.parameters(), average.module.buffers())
+        for target, source in zip(averaged, now, strict=True):
+            target.data.copy_(source.data)
+
+
 def run_validation_loop(trainer: pl.Trainer) -> None:
     """Run the validation of a fit at a moment that is not Lightning's own.
 
@@ -219,8 +240,8 @@ def decide_sigterm_together(trainer: pl.Trainer) -> None:
     Why: Lightning broadcasts the flag at every training step and waits for the answer, on the GPU
     where there is one (PL#20825); and its signal handler broadcasts too, in the middle of whatever
     the processes exchange at that moment, and waits for processes that may be gone.
-    Names: ``epoch_loop._broadcast_sigterm_tensor``, ``_signal_connector._sigterm_notifier_fn``; both
-    are replaced on this Trainer's own objects.
+    Names: ``epoch_loop._broadcast_sigterm_tensor``, ``_signal_connector._sigterm_notifier_fn``;
+    both are replaced on this Trainer's own objects.
     """
     epoch_loop: Any = trainer.fit_loop.epoch_loop
     epoch_loop._broadcast_sigterm_tensor = _do_nothing

@@ -289,6 +289,16 @@ def test_EMAWeightAveraging(tmp_path: Path) -> None:
     torch.testing.assert_close(following.average, weights(brain))
 
 
+def test_EMAWeightAveraging_before_its_first_update(tmp_path: Path) -> None:
+    """Until then validation sees the weights as they are, and they are kept at the end."""
+    late = callbacks.EMAWeightAveraging(update_starting_at_step=1000)
+    brain = fit(small_brain(tmp_path / "1", callbacks=[late]))
+    plain = fit(small_brain(tmp_path / "2"))
+    assert all(map(torch.equal, weights(brain), weights(plain)))
+    losses = [each.trainer.callback_metrics["valid_loss"] for each in (brain, plain)]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_WeightAveraging(tmp_path: Path) -> None:
     """The average goes on exactly behind a resume from either kind of checkpoint."""
