@@ -7,170 +7,52 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from brain_lightning import Brain, Checkpointer, EpochCounter, FileTrainLogger, Stage
+from brain_lightning.engine.progress_bar import StageBar
+
+from . import interrupted_runs
+from .interrupted_runs import (
+    CALLS,
+    EPOCHS,
+    TRAIN_BATCHES,
+    Setting,
+    calls_of_a_whole_run,
+    killed_while_writing,
+    new_process,
+    run,
+    same,
+)
 
 # torch says so of a scheduler that is stepped in a process where its optimizer has not stepped yet.
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 
-EPOCHS = 3
-EXAMPLES = 20
-BATCH_SIZE = 3
-TRAIN_BATCHES = 7
-VALID_BATCHES = 2
-CALLS = EPOCHS * (TRAIN_BATCHES + VALID_BATCHES)
-
-
-class Interrupted(Exception):
-    """Stands for a kill: what the process had in memory is gone."""
-
-
-class Noise(torch.utils.data.Dataset[Any]):
-    """Examples with noise from the global generator, as augmentation draws it."""
-
-    def __init__(self, examples: list[tuple[torch.Tensor, torch.Tensor]], noisy: bool) -> None:
-        self.examples = examples
-        self.noisy = noisy
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def __getitem__(self, index: int) -> Any:
-        inputs, targets = self.examples[index]
-        return (inputs + torch.randn(4) * 0.1 if self.noisy else inputs), targets
-
-
-class Recipe(Brain):
-    """Two optimizers, one of them frozen at times, and a scheduler; counts its batches."""
-
-    interrupt_at: int | None = None
-    batches = 0
-
-    def _count(self) -> None:
-        self.batches += 1
-        if self.batches == self.interrupt_at:
-            raise Interrupted
-
-    def init_optimizers(self) -> None:
-        self.first = torch.optim.Adam(self.modules.first.parameters(), 0.01)
-        self.second = torch.optim.SGD(self.modules.second.parameters(), 0.01, momentum=0.9)
-        self.optimizers_dict = {"first": self.first, "second": self.second}
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.first, 2, 0.5)
-        self.checkpointer.add_recoverables(
-            {"first_opt": self.first, "second_opt": self.second, "scheduler": self.scheduler}
-        )
-
-    def freeze_optimizers(self, optimizers: dict[str, Any]) -> dict[str, Any]:
-        return {"first": self.first} if self.optimizer_step % 3 == 0 else optimizers
-
-    def compute_forward(self, batch: Any, stage: Stage) -> Any:
-        return self.modules.second(self.modules.first(batch[0]))
-
-    def compute_objectives(self, predictions: Any, batch: Any, stage: Stage) -> Any:
-        return torch.nn.functional.mse_loss(predictions, batch[1])
-
-    def fit_batch(self, batch: Any) -> Any:
-        loss = super().fit_batch(batch)
-        self._count()  # behind the step and before anything is saved
-        return loss
-
-    def evaluate_batch(self, batch: Any, stage: Stage) -> Any:
-        self._count()
-        return super().evaluate_batch(batch, stage)
-
-    def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
-        if stage == Stage.TRAIN:
-            self.train_loss = stage_loss
-            return
-        self.scheduler.step()
-        self.hparams.train_logger.log_stats(
-            {"epoch": epoch, "steps": self.optimizer_step},
-            train_stats={"loss": self.train_loss},
-            valid_stats={"loss": stage_loss},
-        )
-        self.checkpointer.save_and_keep_only(meta={"loss": stage_loss}, min_keys=["loss"])
-
-
-def run(
-    folder: Path, options: dict[str, Any], loader: dict[str, Any], interrupt_at: int | None
-) -> dict[str, Any] | None:
-    """Train as far as it goes; return what a finished run ends with."""
-    torch.manual_seed(1)
-    first = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Tanh())
-    second = torch.nn.Linear(8, 2)
-    examples = [(torch.randn(4), torch.randn(2)) for _ in range(EXAMPLES)]
-    counter = EpochCounter(EPOCHS)
-    recoverables = {"first": first, "second": second, "counter": counter}
-    brain = Recipe(
-        {"first": first, "second": second},
-        hparams={"train_logger": FileTrainLogger(str(folder / "train_log.txt"), precision=9)},
-        run_opts={"noprogressbar": True, "device": "cpu", **options},
-        checkpointer=Checkpointer(folder / "save", recoverables),
-    )
-    brain.interrupt_at = interrupt_at
-    noisy = not loader.get("num_workers")  # what workers draw cannot be put back
-    try:
-        brain.fit(
-            counter,
-            Noise(examples, noisy),
-            Noise(examples[:6], noisy),
-            train_loader_kwargs={"batch_size": BATCH_SIZE, "shuffle": True, **loader},
-            valid_loader_kwargs={"batch_size": BATCH_SIZE},
-        )
-    except Interrupted:
-        return None
-    return {
-        **{f"first.{name}": value for name, value in first.state_dict().items()},
-        **{f"second.{name}": value for name, value in second.state_dict().items()},
-        "optimizer": brain.first.state_dict(),
-        "step": brain.optimizer_step,
-        "log": (folder / "train_log.txt").read_text(),
-    }
-
-
-def same(left: Any, right: Any) -> bool:
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right)
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    return bool(left == right)
-
-
-SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "plain": ({"ckpt_interval_steps": 1}, {}),
-    "every third batch": ({"ckpt_interval_steps": 3}, {}),
-    "end of epoch only": ({"ckpt_interval_minutes": 0}, {}),
-    "accumulation": ({"ckpt_interval_steps": 1, "grad_accumulation_factor": 3}, {}),
-    "bf16": ({"ckpt_interval_steps": 2, "precision": "bf16"}, {}),
-    "not beside": ({"ckpt_interval_steps": 2, "async_checkpoint": False}, {}),
-    "workers": ({"ckpt_interval_steps": 2}, {"num_workers": 2}),
-    "drop last": ({"ckpt_interval_steps": 2}, {"drop_last": True}),
+SETTINGS = {
+    "plain": Setting({"ckpt_interval_steps": 1}),
+    "every third batch": Setting({"ckpt_interval_steps": 3}),
+    "end of epoch only": Setting({"ckpt_interval_minutes": 0}),
+    "accumulation": Setting({"ckpt_interval_steps": 1, "grad_accumulation_factor": 3}),
+    "bf16": Setting({"ckpt_interval_steps": 2, "precision": "bf16"}),
+    "not beside": Setting({"ckpt_interval_steps": 2, "async_checkpoint": False}),
+    "workers": Setting({"ckpt_interval_steps": 2}, {"num_workers": 2}),
+    "drop last": Setting({"ckpt_interval_steps": 2}, {"drop_last": True}),
+    "looped loader": Setting({"ckpt_interval_steps": 1}, data="looped"),
+    "batch sampler": Setting({"ckpt_interval_steps": 1}, data="batch sampler"),
+    "sampler": Setting({"ckpt_interval_steps": 1}, data="sampler"),
+    "stream": Setting({"ckpt_interval_steps": 1}, data="stream"),
 }
 
 
 @functools.cache
 def reference(name: str, folder: Path) -> dict[str, Any]:
     folder.mkdir()
-    options, loader = SETTINGS[name]
-    result = run(folder, options, loader, None)
+    result = run(folder, SETTINGS[name], None)
     assert result is not None
     return result
 
 
 def interrupted(name: str, folder: Path, cuts: tuple[int, ...]) -> dict[str, Any]:
-    options, loader = SETTINGS[name]
-    for cut in cuts:
-        finished = run(folder, options, loader, cut)
-        torch.manual_seed(77)  # a new process has other random states
-        torch.rand(5)
-        if finished is not None:
-            break
-    result = run(folder, options, loader, None)
-    assert result is not None
-    return result
+    return interrupted_runs.interrupted(SETTINGS[name], folder, cuts)
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +106,130 @@ def test_every_cut(name: str, tmp_path: Path, reference_folder: Path) -> None:
 def test_the_test_can_fail(tmp_path: Path, reference_folder: Path) -> None:
     """Without the files that SpeechBrain's format has no place for, a resume is not exact."""
     expected = reference("plain", reference_folder / "plain")
-    options, loader = SETTINGS["plain"]
-    assert run(tmp_path, options, loader, 4) is None
-    torch.manual_seed(77)
+    assert run(tmp_path, SETTINGS["plain"], 4) is None
+    new_process()
     for path in (tmp_path / "save").glob("*/*"):
         if path.name in ("brain.ckpt.resume", "checksums.json"):
             path.unlink()
-    assert not same(run(tmp_path, options, loader, None), expected)
+    assert not same(run(tmp_path, SETTINGS["plain"], None), expected)
+
+
+# -- other loaders -----------------------------------------------------------------------------
+
+LOADERS = ["looped loader", "batch sampler", "sampler", "stream"]
+
+
+@pytest.mark.parametrize("cuts", [(5,), (11, 2)], ids=str)
+@pytest.mark.parametrize("name", LOADERS)
+def test_same_end_with_other_loaders(
+    name: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
+) -> None:
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    assert same(interrupted(name, tmp_path, cuts), expected)
+
+
+# -- in the middle of a save or a delete -------------------------------------------------------
+
+WRITING = ["plain", "not beside", "end of epoch only"]
+
+
+def failures_of_kills(name: str, tmp_path: Path, expected: Any, every: int) -> tuple[int, int]:
+    """How many kills before a call that changes the disk were tried, and how many ended wrong."""
+    setting = SETTINGS[name]
+    names = calls_of_a_whole_run(setting, tmp_path / "whole")
+    assert {"mkdir", "rename", "unlink", "rmdir", "fsync", "torch.save", "write"} <= set(names)
+    tried = range(1, len(names), every)
+    failed = 0
+    for number in tried:
+        folder = tmp_path / str(number)
+        killed_while_writing(setting, folder, number)
+        new_process()
+        # The next process is killed while it writes as well, now and then while tidying up.
+        killed_while_writing(setting, folder, 1 + number % 11)
+        new_process()
+        failed += not same(run(folder, setting, None), expected)
+    return len(tried), failed
+
+
+def test_same_end_when_killed_in_a_save_or_a_delete(tmp_path: Path, reference_folder: Path) -> None:
+    expected = reference("end of epoch only", reference_folder / "end_of_epoch_only")
+    tried, failed = failures_of_kills("end of epoch only", tmp_path, expected, every=17)
+    assert tried >= 5
+    assert failed == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WRITING)
+def test_same_end_when_killed_before_any_write(
+    name: str, tmp_path: Path, reference_folder: Path
+) -> None:
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    every = 1 if name == "end of epoch only" else 7
+    tried, failed = failures_of_kills(name, tmp_path, expected, every)
+    print(f"{name}: {tried} kills, {failed} failed")
+    assert failed == 0
+
+
+# -- Lightning's counters ----------------------------------------------------------------------
+
+
+class Watcher(Callback):
+    """Notes what a callback sees at the end of each batch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+        self.validated: list[tuple[int, int]] = []
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        self.seen.append((trainer.current_epoch, trainer.global_step, args[-1]))
+
+    def on_validation_end(self, trainer: Any, *args: Any) -> None:
+        self.validated.append((trainer.current_epoch, trainer.global_step))
+
+
+class Counters:
+    """The same callbacks for each process, with what they and the bar have seen in each."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.watchers: list[Watcher] = []
+        self.stoppers: list[EarlyStopping] = []
+        self.bars: list[tuple[str, int | None, int]] = []
+        monkeypatch.setattr(StageBar, "open", self._open)
+
+    def callbacks(self) -> list[Any]:
+        self.watchers.append(Watcher())
+        # Waits from the first epoch on: no loss is that much better.
+        self.stoppers.append(EarlyStopping("valid_loss", min_delta=1e9, patience=99))
+        return [self.watchers[-1], self.stoppers[-1]]
+
+    def _open(self, stage: Any, total: int | None, initial: int = 0) -> None:
+        self.bars.append((stage.name, total, initial))
+
+
+@pytest.mark.parametrize("cut", [4, 7, 8, 12])
+def test_counters_go_on(cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = Counters(monkeypatch)
+    setting = Setting({"ckpt_interval_steps": 1}, callbacks=counters.callbacks)
+    run(tmp_path / "whole", setting, None)
+    whole, bars = counters.watchers[0], list(counters.bars)
+    assert whole.seen[-1] == (EPOCHS - 1, EPOCHS * TRAIN_BATCHES, TRAIN_BATCHES - 1)
+
+    counters.bars.clear()
+    run(tmp_path / "cut", setting, cut)
+    new_process()
+    opened = len(counters.bars)
+    run(tmp_path / "cut", setting, None)
+
+    before, after = counters.watchers[1:]
+    assert before.seen + after.seen == whole.seen
+    assert before.validated + after.validated == whole.validated
+    waited = [stopper.wait_count for stopper in counters.stoppers]
+    assert waited[0] == waited[2] == EPOCHS - 1
+    first_bar = counters.bars[opened]
+    assert first_bar == ("TRAIN", TRAIN_BATCHES, len(before.seen) % TRAIN_BATCHES or _full(before))
+    assert counters.bars[opened + 1 :] == bars[-len(counters.bars[opened + 1 :]) :]
+
+
+def _full(before: Watcher) -> int:
+    # Interrupted in validation: the epoch's training is complete, and no batch of it is left.
+    return TRAIN_BATCHES if before.seen else 0
