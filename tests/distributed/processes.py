@@ -107,15 +107,22 @@ class Processes:
                 )
             self.running.append(process)
 
-    def wait(self, seconds: float) -> Outcome:
-        """Wait until all have ended; kill those (and their children) that take longer."""
-        codes: list[int | None] = []
-        for process in self.running:
-            left = self._started + seconds - time.monotonic()
-            try:
-                codes.append(process.wait(max(left, 0.01)))
-            except subprocess.TimeoutExpired:
-                codes.append(None)
+    def wait(self, seconds: float, after_the_first: float | None = None) -> Outcome:
+        """Wait until all have ended; kill those (and their children) that take longer.
+
+        Args:
+            seconds: since the start.
+            after_the_first: how much longer to wait once one has ended; None for ``seconds`` in all.
+        """
+        until = self._started + seconds
+        while any(process.poll() is None for process in self.running) and time.monotonic() < until:
+            if after_the_first is not None and any(
+                each.poll() is not None for each in self.running
+            ):
+                until = min(until, time.monotonic() + after_the_first)
+                after_the_first = None
+            time.sleep(0.05)
+        codes = [process.poll() for process in self.running]
         taken = time.monotonic() - self._started
         for process, code in zip(self.running, codes, strict=True):
             if code is None:
@@ -131,6 +138,7 @@ def run_ranks(
     world_size: int = 2,
     seconds: float = 120,
     nodes: int = 1,
+    after_the_first: float | None = None,
     **more: str,
 ) -> Outcome:
     """Run ``python command`` in ``world_size`` processes as torchrun would, and wait for them."""
@@ -139,4 +147,4 @@ def run_ranks(
         clean_environment(**torchrun_variables(rank, world_size, port, nodes), **more)
         for rank in range(world_size)
     ]
-    return Processes(command, environments, folder).wait(seconds)
+    return Processes(command, environments, folder).wait(seconds, after_the_first)

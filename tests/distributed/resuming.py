@@ -60,8 +60,8 @@ def weights(folder: Path, killed_at: list[int | None], **options: Any) -> list[t
         torch.manual_seed(10 * number + rank)
         if number:
             torch.randn(7)  # a new process has drawn something else
-        # DDP leaves buffers alone while gradients accumulate, and a checkpoint has those of the main
-        # process: with buffers such a resume is not exact.
+        # DDP leaves buffers alone while gradients accumulate, and a checkpoint has the main
+        # process's: with buffers such a resume is not exact.
         model = network() if not options else without_buffers()
         counter = sb.EpochCounter(3)
         checkpointer = sb.Checkpointer(folder, {"model": model, "counter": counter})

@@ -21,6 +21,8 @@ def perform(kind: str, rank: int, folder: Path, world_size: int = 2) -> Outcome:
         folder / "outputs",
         world_size,
         seconds=90,
+        # Who is stopped stays; others have a time-out of five seconds, and some more to say why.
+        after_the_first=3 if kind == "stop" else 30,
         BRAIN_LIGHTNING_TIMEOUT="5",
     )
 
