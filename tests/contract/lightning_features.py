@@ -13,12 +13,14 @@ class Entry(NamedTuple):
 
     status: str
     """"works", "automatic" (works with automatic optimization, chosen by itself), "own Trainer"
-    (works in a Trainer of the user's) or "refused"."""
+    (works in a Trainer of the user's), "handed on" (to Lightning, without a contract test),
+    "not tested" or "refused"."""
 
     note: str = ""
 
 
 WORKS = Entry("works")
+UNTESTED = Entry("handed on", "Lightning gets it as it is; no contract test")
 
 CALLBACKS: dict[str, Entry] = {
     "BackboneFinetuning": Entry(
@@ -63,28 +65,34 @@ CALLBACKS: dict[str, Entry] = {
 }
 
 LOGGERS: dict[str, Entry] = {
-    "CometLogger": Entry("works", "`logger: comet`; needs `comet-ml`; constructed only"),
+    "CometLogger": Entry(
+        "handed on", "`logger: comet`; needs `comet-ml`; not tested with it installed"
+    ),
     "CSVLogger": Entry("works", "`logger: csv`"),
-    "LitLogger": Entry("works", "given as an object; needs `litlogger`; not tested"),
+    "LitLogger": Entry("handed on", "given as an object; needs `litlogger`; not tested"),
     "Logger": Entry("works", "any subclass"),
-    "MLFlowLogger": Entry("works", "`logger: mlflow`; needs `mlflow`; constructed only"),
+    "MLFlowLogger": Entry(
+        "handed on", "`logger: mlflow`; needs `mlflow`; not tested with it installed"
+    ),
     "TensorBoardLogger": Entry("works", "`logger: tensorboard`"),
-    "WandbLogger": Entry("works", "`logger: wandb`; needs `wandb`; constructed only"),
+    "WandbLogger": Entry(
+        "handed on", "`logger: wandb`; needs `wandb`; not tested with it installed"
+    ),
 }
 
 PROFILERS: dict[str, Entry] = {
     "AdvancedProfiler": Entry("works", "`profiler: advanced`"),
-    "PassThroughProfiler": WORKS,
-    "Profiler": Entry("works", "any subclass"),
+    "PassThroughProfiler": UNTESTED,
+    "Profiler": UNTESTED,
     "PyTorchProfiler": Entry("works", "`profiler: pytorch`; `profile_training` is a run option"),
     "SimpleProfiler": Entry("works", "`profiler: simple`; the report goes to the output folder"),
-    "XLAProfiler": Entry("refused", "needs a TPU"),
+    "XLAProfiler": Entry("not tested", "needs a TPU; has no short name"),
 }
 
 BY_OPTION = "set by the run option `{}`"
 
 TRAINER_ARGUMENTS: dict[str, Entry] = {
-    "accelerator": Entry("works", "by default that of the run option `device`"),
+    "accelerator": Entry("handed on", "by default that of the run option `device`; no contract test"),
     "accumulate_grad_batches": Entry("refused", BY_OPTION.format("grad_accumulation_factor")),
     "barebones": Entry("own Trainer", "values that are logged are dropped"),
     "benchmark": Entry("works", "never on by itself"),
@@ -93,8 +101,8 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "default_root_dir": Entry("works", "by default `output_folder` of the hparams"),
     "detect_anomaly": WORKS,
     "deterministic": WORKS,
-    "devices": Entry("works", "several: start through torchrun"),
-    "enable_autolog_hparams": WORKS,
+    "devices": Entry("handed on", "several: start through torchrun; no contract test"),
+    "enable_autolog_hparams": UNTESTED,
     "enable_checkpointing": Entry("works", "off unless a callback that saves is given"),
     "enable_model_summary": Entry("works", "off unless asked for"),
     "enable_progress_bar": Entry("refused", BY_OPTION.format("noprogressbar")),
@@ -102,7 +110,7 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "gradient_clip_algorithm": Entry("refused", BY_OPTION.format("max_grad_norm")),
     "gradient_clip_val": Entry("refused", BY_OPTION.format("max_grad_norm")),
     "inference_mode": Entry("refused", "recipes may train on what they compute in evaluation"),
-    "limit_predict_batches": Entry("own Trainer"),
+    "limit_predict_batches": Entry("own Trainer", "no test of its own"),
     "limit_test_batches": WORKS,
     "limit_train_batches": WORKS,
     "limit_val_batches": WORKS,
@@ -112,18 +120,18 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "max_steps": Entry("works", "ends without validation, as Lightning does; the run option "
                        "`optimizer_step_limit` validates"),
     "max_time": WORKS,
-    "min_epochs": WORKS,
+    "min_epochs": UNTESTED,
     "min_steps": WORKS,
-    "model_registry": Entry("works", "handed to Lightning; not tested"),
-    "num_nodes": Entry("works", "start through torchrun"),
+    "model_registry": UNTESTED,
+    "num_nodes": Entry("handed on", "start through torchrun; no contract test"),
     "num_sanity_val_steps": Entry("own Trainer", "without `on_stage_end`, which would save"),
     "overfit_batches": Entry("works", "the same batches in every epoch, also of a shuffled loader"),
-    "plugins": WORKS,
+    "plugins": UNTESTED,
     "precision": Entry("refused", BY_OPTION.format("precision")),
     "profiler": Entry("works", "short names: simple, advanced, pytorch"),
-    "reload_dataloaders_every_n_epochs": Entry("own Trainer"),
-    "strategy": Entry("works", "by default one that leaves modules where Brain put them"),
-    "sync_batchnorm": Entry("works", "Brain converts them itself under torchrun"),
+    "reload_dataloaders_every_n_epochs": Entry("own Trainer", "no test of its own"),
+    "strategy": Entry("handed on", "by default one that leaves modules where Brain put them; no contract test"),
+    "sync_batchnorm": Entry("handed on", "Brain converts them itself under torchrun; no contract test"),
     "use_distributed_sampler": Entry("refused", "the samplers are Brain's"),
     "val_check_interval": Entry("refused", BY_OPTION.format("val_interval_steps")),
 }  # fmt: skip
