@@ -126,7 +126,7 @@ def make_trainer(
         arguments["accumulate_grad_batches"] = _accumulation(brain, user)
     if "callbacks" in user:  # asked for, so allowed to save
         arguments["enable_checkpointing"] = _has_checkpoint_callback(user["callbacks"])
-    arguments.update(user)
+    arguments.update({name: value for name, value in user.items() if name not in PLACES})
     arguments["callbacks"] = _callbacks(user.get("callbacks"), bar)
     arguments["enable_progress_bar"] = any(
         isinstance(callback, pl.callbacks.ProgressBar) for callback in arguments["callbacks"]
