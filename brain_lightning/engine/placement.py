@@ -9,25 +9,71 @@ import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.strategies import InPlaceProcessGroup, InPlaceSingleDevice
+from brain_lightning.ground.device_count import as_count, number_of_processes
+from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.ranks import ddp_prevent_block
 
 PLACES = frozenset({"devices", "strategy", "accelerator", "num_nodes"})
 """The Trainer arguments that say where."""
 
 
+_PER_ENTRY = ("auto", "ddp", "ddp_find_unused_parameters_true")
+"""Strategies by name for which Brain wraps each entry of its modules in DDP."""
+
+
 def placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
-    """Where to run: on the Brain's device, unless the user names a strategy or more devices."""
+    """Return accelerator, devices, strategy and so on: the Brain's device and process group.
+
+    Raises:
+        OptionError: the user's ``devices``, ``num_nodes`` or ``strategy`` are others.
+    """
     device = torch.device(brain.device)
     arguments: dict[str, Any] = {
         "accelerator": "gpu" if device.type == "cuda" else device.type,
         "devices": [device.index or 0] if device.type == "cuda" else 1,
     }
-    if PLACES & user.keys():
-        return arguments
     if runs_among_others(brain):
         strategy = InPlaceProcessGroup(_numbered(device))
+        _check_places(strategy, user)
+        if user.get("strategy") == "ddp_find_unused_parameters_true":
+            brain.find_unused_parameters = True
         return {**arguments, "strategy": strategy, "num_nodes": strategy.num_nodes}
+    _require_one_process(brain, user)
+    if "strategy" in user and user["strategy"] not in _PER_ENTRY:
+        return {**arguments, **{name: user[name] for name in PLACES & user.keys()}}
     return {**arguments, "strategy": InPlaceSingleDevice(device)}
+
+
+def _check_places(strategy: InPlaceProcessGroup, user: Mapping[str, Any]) -> None:
+    here = len(strategy.parallel_devices or ())
+    for name, asked, there in (
+        ("devices", number_of_processes(user), here),
+        ("num_nodes", as_count(user.get("num_nodes", 1), "num_nodes"), strategy.num_nodes),
+    ):
+        if name in user and asked != there:
+            raise OptionError(
+                f"trainer: {name}={user[name]!r}, but the launcher started {here} processes on "
+                f"each of {strategy.num_nodes} machines. Leave out trainer.{name}."
+            )
+    asked_strategy = user.get("strategy", "auto")
+    if asked_strategy not in _PER_ENTRY:
+        raise OptionError(
+            f"trainer: strategy={asked_strategy!r} cannot be had in Brain.fit() with several "
+            "processes: Brain wraps each entry of its modules in DDP. Leave it out, or make a Trainer yourself and give it BrainModule(brain)."
+        )
+
+
+def _require_one_process(brain: BrainProtocol, user: Mapping[str, Any]) -> None:
+    # What one process runs alone, beside others that wait, is told the same as they are.
+    if brain.distributed_launch or not {"devices", "num_nodes"} & user.keys():
+        return
+    count = number_of_processes(user) * as_count(user.get("num_nodes", 1), "num_nodes")
+    if count > 1:
+        raise OptionError(
+            f"trainer: devices={user.get('devices', 1)!r}, num_nodes={user.get('num_nodes', 1)!r} "
+            "ask for several processes, but this is one alone. Start the recipe with "
+            "brain-lightning run, or with torchrun, and call ddp_init_group(run_opts) in it."
+        )
 
 
 def runs_among_others(brain: BrainProtocol) -> bool:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from brain_lightning.ground.device_count import as_count, number_of_processes
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.launch_detection import detect_launch
 
@@ -45,7 +46,7 @@ def torchrun_command(
     count = number_of_processes(trainer)
     if count < 2 or detect_launch(environment) is not None:
         return None
-    if _as_count(trainer.get("num_nodes", 1), "num_nodes") > 1:
+    if as_count(trainer.get("num_nodes", 1), "num_nodes") > 1:
         raise OptionError(
             f"trainer: num_nodes={trainer['num_nodes']!r} was given to a process that no launcher "
             "started. Start the recipe on each machine with torchrun --nnodes, or with srun."
@@ -58,40 +59,3 @@ def torchrun_command(
         f"--nproc_per_node={count}",
         *program,
     ]
-
-
-def number_of_processes(trainer: Mapping[str, Any]) -> int:
-    """Return how many processes ``trainer.devices`` asks for: 4, "4", [0, 2], "0,2", "auto", -1.
-
-    Raises
-    ------
-    ValueError
-        When it is none of these.
-    """
-    devices = trainer.get("devices", 1)
-    if isinstance(devices, str) and "," in devices:
-        devices = [part for part in devices.split(",") if part.strip()]
-    if isinstance(devices, (list, tuple)):
-        return len(devices)
-    if devices in ("auto", "-1", -1):
-        return max(1, _device_count(trainer))
-    return _as_count(devices, "devices")
-
-
-def _device_count(trainer: Mapping[str, Any]) -> int:
-    import torch  # late: the decision is made before anything else is imported
-
-    return 1 if trainer.get("accelerator") == "cpu" else torch.cuda.device_count()
-
-
-def _as_count(value: Any, name: str) -> int:
-    try:
-        count = int(value)
-    except (TypeError, ValueError):
-        count = 0
-    if count < 1 or isinstance(value, (bool, float)):
-        raise OptionError(
-            f"trainer: {name}={value!r} is no number of {name}. Give 1 or more"
-            + (', a list of device numbers, or "auto".' if name == "devices" else ".")
-        )
-    return count

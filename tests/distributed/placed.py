@@ -6,6 +6,7 @@ python -m tests.distributed.placed FOLDER [NO_SLURM]
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,13 @@ def trained(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         "on_main": sb.run_on_main(lambda: rank),
     }
     watching = Watching()
-    metrics = {"logger": CSVLogger(folder), "callbacks": [watching], "log_every_n_steps": 1}
+    local_size = int(os.environ["LOCAL_WORLD_SIZE"])  # as torchrun and ddp_init_group leave it
+    metrics = {
+        "devices": local_size,
+        "logger": CSVLogger(folder),
+        "callbacks": [watching],
+        "log_every_n_steps": 1,
+    }
     best = pl.callbacks.ModelCheckpoint(folder / "best", save_top_k=1)
     metrics["callbacks"].append(best)
     brain = Logging(

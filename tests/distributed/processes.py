@@ -112,10 +112,10 @@ class Processes:
 
         Args:
             seconds: since the start.
-            after_the_first: how much longer to wait once one has ended; None for ``seconds`` in all.
+            after_the_first: how much longer to wait once one has ended; None: no limit of its own.
         """
         until = self._started + seconds
-        while any(process.poll() is None for process in self.running) and time.monotonic() < until:
+        while time.monotonic() < until and any(each.poll() is None for each in self.running):
             if after_the_first is not None and any(
                 each.poll() is not None for each in self.running
             ):

@@ -3,7 +3,8 @@ import sys
 import pytest
 import torch
 
-from brain_lightning.entry.launch import number_of_processes, torchrun_command
+from brain_lightning.entry.launch import torchrun_command
+from brain_lightning.ground.device_count import number_of_processes
 
 PROGRAM = ["-m", "brain_lightning", "run", "train.py", "h.yaml", "--trainer.devices", "2"]
 
