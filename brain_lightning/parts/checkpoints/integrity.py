@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,15 +81,26 @@ def require_whole_file(path: Path) -> None:
 
 
 def _was_saved_over(folder: Path, damages: list[Damage], unixtime: float) -> bool:
-    # One damaged file is damage. A meta file that is valid and newer, together with others that
-    # have changed, is another save.
+    # One damaged file is damage. A meta file that is valid and newer is another save, if other
+    # files have changed too, or if its time differs by more than one digit: a flipped bit changes
+    # one, and the other files are the same where nothing was trained between the two saves.
     changed = {damage.file.name for damage in damages if not damage.is_missing}
-    if METAFNAME not in changed or len(changed) < 2:
+    if METAFNAME not in changed:
         return False
+    meta_file = folder / METAFNAME
     try:
-        return bool(read_meta(folder / METAFNAME)["unixtime"] > unixtime)
+        is_newer = read_meta(meta_file)["unixtime"] > unixtime
     except DamagedCheckpointError:
         return False
+    return bool(is_newer and (len(changed) > 1 or _has_another_time(meta_file, unixtime)))
+
+
+def _has_another_time(meta_file: Path, unixtime: float) -> bool:
+    found = re.search(r"^unixtime: (.*)$", meta_file.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        return False
+    digits = zip(found[1], str(unixtime), strict=False)
+    return bool(sum(now != saved for now, saved in digits) > 1)
 
 
 def _compare(path: Path, saved: dict[str, Any]) -> Damage | None:

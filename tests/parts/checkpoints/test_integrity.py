@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+import yaml
 
 from brain_lightning.parts.checkpoints.averaging import average_checkpoints
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
@@ -118,7 +119,14 @@ def test_another_save_over_ours_is_not_damage(checkpoint):
     assert len(find_damage(checkpoint.path)) == 2
 
 
-def test_a_changed_time_alone_is_damage(checkpoint):
+def test_another_save_of_the_same_tensors_over_ours_is_not_damage(checkpoint):
+    meta = checkpoint.path / "CKPT.yaml"
+    later = dict(checkpoint.meta, unixtime=checkpoint.meta["unixtime"] + 987.654321)
+    meta.write_text(yaml.dump(later))
+    assert find_damage(checkpoint.path) == []
+
+
+def test_a_changed_digit_of_the_time_alone_is_damage(checkpoint):
     meta = checkpoint.path / "CKPT.yaml"
     meta.write_text(meta.read_text().replace("unixtime: 1", "unixtime: 9"))
     assert [damage.file for damage in find_damage(checkpoint.path)] == [meta]
