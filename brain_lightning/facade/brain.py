@@ -801,9 +801,9 @@ def _require_modules(modules: Any) -> None:
 def _require_our_loop(brain: Brain) -> None:
     if hasattr(brain, "_fit_train"):
         raise ValueError(
-            f"{type(brain).__name__} defines _fit_train(), SpeechBrain's training loop. The loop is "
-            "Lightning's here and would not call it: override fit_batch(), on_stage_start() and "
-            "on_stage_end() instead."
+            f"{type(brain).__name__} defines _fit_train(), SpeechBrain's training loop. The loop "
+            "is Lightning's here and would not call it: override fit_batch(), on_stage_start() "
+            "and on_stage_end() instead."
         )
 
 
