@@ -43,9 +43,12 @@ def data() -> TensorDataset:
 class PlainModule(pl.LightningModule):
     """The model in Lightning alone."""
 
+    model: torch.nn.Module
+
     def __init__(self, cut: int | None) -> None:
         super().__init__()
-        self.model, self.cut, self.steps = model(), cut, 0
+        self.model = model()
+        self.cut, self.steps = cut, 0
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         self.steps += 1

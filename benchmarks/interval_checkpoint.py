@@ -106,7 +106,7 @@ def measure(library: str, folder: str, millions: float, saves: int, accumulate: 
         },
         checkpointer=Checkpointer(folder, {"model": model}),
     )
-    batches = [torch.ones(1, WIDTH)] * (interval * saves + interval)
+    batches: Any = [torch.ones(1, WIDTH)] * (interval * saves + interval)
     brain.fit(range(1), torch.utils.data.DataLoader(batches, batch_size=None))
     size = sum(path.stat().st_size for path in Path(folder).glob("*/*"))
     return {

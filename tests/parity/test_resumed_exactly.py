@@ -92,6 +92,7 @@ THRICE = [(cut, 2, 3) for cut in range(1, CALLS, 5)]
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_cut(name: str, tmp_path: Path, reference_folder: Path) -> None:
     """The whole matrix: once at any batch, twice and three times at many."""
@@ -159,6 +160,7 @@ def test_same_end_when_killed_in_a_save_or_a_delete(tmp_path: Path, reference_fo
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", WRITING)
 def test_same_end_when_killed_before_any_write(
     name: str, tmp_path: Path, reference_folder: Path
