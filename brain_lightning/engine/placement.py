@@ -59,8 +59,8 @@ def _check_places(strategy: InPlaceProcessGroup, user: Mapping[str, Any]) -> Non
     if asked_strategy not in _PER_ENTRY:
         raise OptionError(
             f"trainer: strategy={asked_strategy!r} cannot be had in Brain.fit() with several "
-            "processes: Brain wraps each entry of its modules in DDP. Leave "
-            "it out, or make a Trainer yourself and give it BrainModule(brain)."
+            "processes: Brain wraps each entry of its modules in DDP. Leave it out, or make a "
+            "Trainer yourself and give it BrainModule(brain)."
         )
 
 
