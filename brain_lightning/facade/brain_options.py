@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from brain_lightning.engine.option_translation import OPTION_TRANSLATION, Refused
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.engine.trainer_configuration import check_trainer_mapping
-from brain_lightning.parts.options.declarations import is_speechbrain_option
+from brain_lightning.ground.errors import OptionError
+from brain_lightning.parts.options.declarations import default_values, is_speechbrain_option
 from brain_lightning.parts.options.resolution import resolve_options
 from brain_lightning.parts.options.run_options import RunOptions
 
@@ -30,6 +32,14 @@ def apply_options(
     for name, value in values.items():
         if is_speechbrain_option(name):
             setattr(brain, name, value)
+    _refuse(values)
     settings = {name: values[name] for name in _SETTINGS}
     settings["trainer"] = check_trainer_mapping(settings["trainer"])
     return EngineSettings(**settings)
+
+
+def _refuse(values: Mapping[str, Any]) -> None:
+    defaults = default_values()
+    for name, translation in OPTION_TRANSLATION.items():
+        if isinstance(translation, Refused) and values[name] != defaults[name]:
+            raise OptionError(f"{name}={values[name]!r} cannot be had: {translation.reason}.")

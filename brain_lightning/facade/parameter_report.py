@@ -21,7 +21,7 @@ def report_parameters(name: str, modules: Module) -> None:
     elif trained == 0:
         logger.warning("%s: none of the modules' parameters is trainable.", name)
     logger.info(
-        "%s: %s parameters, %s of them trainable (%.4f%%)",
+        "%s: %s parameters, %s of them trainable (%.2f%%)",
         name,
         format_order_of_magnitude(total),
         format_order_of_magnitude(trained),

@@ -122,9 +122,9 @@ def _warn_of_ignored(run_opts: Any, given: Mapping[str, Any], defaults: Mapping[
             continue
         if run_opts[name] not in (defaults[name], usual[name], default_values("speechbrain")[name]):
             logger.warning(
-                f"The run option {name}={run_opts[name]!r} is ignored, because it is not among "
-                "overridden_args. On the command line, write the option out in full; in Python, "
-                f"use RunOptions.from_dictionary({{{name!r}: {run_opts[name]!r}}})."
+                f"The run option {name}={run_opts[name]!r} is ignored, as SpeechBrain ignores it: "
+                f"on the command line only --{name}, written out in full, counts as given; in "
+                f"Python, use RunOptions.from_dictionary({{{name!r}: {run_opts[name]!r}}})."
             )
 
 
