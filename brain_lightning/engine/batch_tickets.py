@@ -14,6 +14,8 @@ from typing import Any
 from brain_lightning.engine.random_replay import Replay, epoch_start_states
 
 TICKET = object()
+NO_BATCH = object()
+"""Stands for a training batch that is None, which Lightning would skip."""
 _NOTHING = object()
 
 # Lightning would call set_epoch on a sampler that it finds, with its own count from zero; the
@@ -43,6 +45,7 @@ class BatchTickets:
         self.delivered = 0
         self._iterator: Iterator[Any] | None = None
         self._held: Any = _NOTHING
+        self._is_exhausted = False
         self._before_first_ticket: Callable[[], None] | None = None
         self._before_first_batch: Callable[[], None] | None = None
         self._replay: Replay | None = None
@@ -66,6 +69,7 @@ class BatchTickets:
         self._replay = replay
         self._iterator = None
         self._held = _NOTHING
+        self._is_exhausted = False
         self._before_first_ticket = before_first_ticket
         self._before_first_batch = before_first_batch
 
@@ -86,6 +90,7 @@ class BatchTickets:
         """End the stage; workers end with the loop that they worked for."""
         self._iterator = None
         self._held = _NOTHING
+        self._is_exhausted = False
 
     def release(self) -> None:
         """Let go of the loader: the run is over, and workers may stay as long as it is there."""
@@ -113,7 +118,14 @@ class BatchTickets:
             self._iterator = self._begin()
             if self._before_first_batch is not None:
                 self._before_first_batch()
-        return next(self._iterator)
+        if self._is_exhausted:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            # Some loaders would give more if they were asked again; SpeechBrain does not ask.
+            self._is_exhausted = True
+            raise
 
     def _begin(self) -> Iterator[Any]:
         if self._replay is None:

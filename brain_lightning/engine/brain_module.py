@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from brain_lightning.engine.batch_tickets import TICKET
+from brain_lightning.engine.batch_tickets import NO_BATCH, TICKET
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.evaluation_pass import EvaluationPass
@@ -281,7 +281,7 @@ class BrainModule(pl.LightningModule):
         brain = self.brain
         self._run.begin_batch()
         brain.step += 1
-        outputs = self._step.run(batch)
+        outputs = self._step.run(None if batch is NO_BATCH else batch)
         if not self.automatic_optimization:
             self._count_batch()
         return outputs
@@ -565,6 +565,8 @@ class BrainModule(pl.LightningModule):
         """
         if batch is TICKET:
             batch = self._next_batch()
+            if batch is None and self.trainer.training:
+                return NO_BATCH
             if self._fit_run is not None and self._fit_run.datamodule is not None:
                 return self._through_datamodule(self._fit_run.datamodule, batch, device)
         if connection_of(self.brain).settings.move_batch:

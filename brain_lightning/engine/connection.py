@@ -47,6 +47,14 @@ class Connection:
         """The last average of each stage, as ``train_loss``, ``valid_loss``, ``test_loss``."""
         self._meta: dict[str, Any] = {}
 
+    def __getstate__(self) -> EngineSettings:
+        """Copy and pickle the settings: a run belongs to the Brain that started it."""
+        return self.settings
+
+    def __setstate__(self, settings: EngineSettings) -> None:
+        """Begin without a run."""
+        Connection.__init__(self, settings)
+
     def enter(self, module: BrainModule) -> None:
         """Note that a Trainer begins to run ``module``."""
         self._modules = [known for known in self._modules if _is_running(known)]

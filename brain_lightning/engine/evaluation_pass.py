@@ -46,7 +46,7 @@ class EvaluationPass:
 
         SpeechBrain does this before it switches gradients off, so they are as the caller has them.
         """
-        with self.as_before():
+        with stop_iteration_kept(), self.as_before():
             if self.stage is Stage.VALID:
                 self.brain.on_stage_start(self.stage, self.epoch)
             else:  # named or not is as SpeechBrain calls it
@@ -77,7 +77,7 @@ class EvaluationPass:
         brain.step += 1
         with stop_iteration_kept():
             loss = brain.evaluate_batch(batch, stage=self.stage)
-        self.average = brain.update_average(loss, self.average)
+            self.average = brain.update_average(loss, self.average)
         self._bar.advance()
         if brain.debug and brain.step == brain.debug_batches:
             self._finished = True
@@ -100,10 +100,11 @@ class EvaluationPass:
         losses = named_loss(f"{self.stage.name.lower()}_loss", self.average)
         connection_of(brain).stage_losses.update(losses)
         if self.stage is Stage.VALID:
-            with rank_states_known(brain):
+            with stop_iteration_kept(), rank_states_known(brain):
                 brain.on_stage_end(self.stage, self.average, self.epoch)
         else:
-            brain.on_stage_end(self.stage, self.average, self.epoch)
+            with stop_iteration_kept():
+                brain.on_stage_end(self.stage, self.average, self.epoch)
             brain.step = 0
         return self.average
 

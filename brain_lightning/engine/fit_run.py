@@ -25,6 +25,7 @@ from brain_lightning.engine.random_replay import (
     set_generator_states,
 )
 from brain_lightning.engine.resume import Resume
+from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.random_states import random_states
@@ -346,11 +347,13 @@ class FitRun:
             trainer.should_stop = True
 
     def release(self) -> None:
-        """Let go of the loaders when the run is over."""
+        """Let go of the loaders and the epoch counter when the run is over."""
         for tickets in (self.train_tickets, self.valid_tickets):
             if tickets is not None:
                 tickets.release()
         self.valid_loader = None
+        self._counter = None
+        self.epochs = None if self.epochs is None else EpochSource(())
 
     # -- validation --------------------------------------------------------------------------
 
@@ -358,9 +361,10 @@ class FitRun:
         """Call ``_fit_valid`` where the recipe has its own, or where no batch led to validation."""
         has_data = self.valid_tickets is not None and self.valid_loader is not None
         if self.recipe_validates or (empty and has_data and internals.validation_is_due(trainer)):
-            self.brain._fit_valid(
-                valid_set=self.valid_loader, epoch=self.training.epoch, enable=self.bar.enabled
-            )
+            with stop_iteration_kept():
+                self.brain._fit_valid(
+                    valid_set=self.valid_loader, epoch=self.training.epoch, enable=self.bar.enabled
+                )
 
     def validate_with(self, trainer: pl.Trainer, loader: Iterable[Any]) -> None:
         """Run Lightning's validation loop over ``loader``: what the default ``_fit_valid`` does."""

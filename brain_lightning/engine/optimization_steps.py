@@ -122,6 +122,12 @@ def step_outputs(loss: Any) -> dict[str, Any]:
     """What a callback gets as ``outputs``: a mapping with the detached ``loss``."""
     if isinstance(loss, torch.Tensor):
         return {"loss": loss.detach()}
-    if isinstance(loss, dict):
-        return dict(loss)
-    return {} if loss is None else {"loss": torch.as_tensor(loss)}
+    if isinstance(loss, (int, float)):
+        return {"loss": torch.tensor(float(loss))}
+    if not isinstance(loss, dict):
+        return {}
+    outputs = dict(loss)
+    if not isinstance(outputs.get("loss"), torch.Tensor):
+        # Lightning detaches what is called so.
+        outputs.update(step_outputs(outputs.pop("loss", None)))
+    return outputs

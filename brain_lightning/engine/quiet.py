@@ -42,15 +42,23 @@ _ABOUT_THE_MODULE = (
 )
 
 
+def _ignore(message: str) -> None:
+    """Filter warnings that begin so, once: a new filter makes Python forget what was shown."""
+    for action, pattern, *_ in warnings.filters:
+        if action == "ignore" and getattr(pattern, "pattern", None) == message:
+            return
+    warnings.filterwarnings("ignore", message=message)
+
+
 def ignore_warnings_about_the_module() -> None:
     """Say nothing about hooks that BrainModule overrides, in any Trainer."""
     for message in _ABOUT_THE_MODULE:
-        warnings.filterwarnings("ignore", message=message)
+        _ignore(message)
 
 
 def ignore_missing_last_checkpoint() -> None:
     """Say nothing where nobody asked for a last checkpoint and there is none."""
-    warnings.filterwarnings("ignore", message=r'\.fit\(ckpt_path="last"\) is set, but there is no')
+    _ignore(r'\.fit\(ckpt_path="last"\) is set, but there is no')
 
 
 _CALLBACKS_LOGGER = "lightning.pytorch.callbacks"
@@ -69,7 +77,7 @@ def quiet_lightning(callbacks_speak: bool = False) -> Iterator[None]:
         callbacks_speak: the user has asked for callbacks, so what they say is heard.
     """
     for message in _OUR_DECISIONS:
-        warnings.filterwarnings("ignore", message=message)
+        _ignore(message)
     wanted = dict.fromkeys(_LOGGERS, logging.WARNING)
     if callbacks_speak:
         wanted |= {_CALLBACKS_LOGGER: logging.INFO, _RANK_ZERO_LOGGER: logging.INFO}

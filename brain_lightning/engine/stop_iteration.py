@@ -6,11 +6,11 @@ from types import TracebackType
 
 
 class RecipeStopIteration(RuntimeError):
-    """A StopIteration out of ``fit_batch`` or ``evaluate_batch``; it is in ``stop``."""
+    """A StopIteration out of one of the recipe's methods; it is in ``stop``."""
 
     def __init__(self, stop: StopIteration) -> None:
         """Carry ``stop``."""
-        super().__init__("fit_batch() or evaluate_batch() raised StopIteration.")
+        super().__init__("A method of the recipe raised StopIteration.")
         self.stop = stop
 
 

@@ -9,6 +9,7 @@ from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 
 
@@ -48,7 +49,7 @@ class TestRun:
     def start(self, recover: bool) -> None:
         """Call ``on_evaluate_start``, with gradients as the caller has them."""
         if recover:
-            with self.evaluation.as_before():
+            with stop_iteration_kept(), self.evaluation.as_before():
                 self.brain.on_evaluate_start(max_key=self._max_key, min_key=self._min_key)
 
     def release(self) -> None:

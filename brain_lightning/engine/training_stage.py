@@ -11,6 +11,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.joint_step import all_have_a_batch
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.rank_states import rank_states_known
+from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.stage import Stage
 
@@ -47,9 +48,10 @@ class TrainingStage:
         self.is_open = True
         self._passed_over = False
         self.batches = 0
-        brain.on_stage_start(Stage.TRAIN, epoch)
-        brain.modules.train()
-        brain.zero_grad()
+        with stop_iteration_kept():
+            brain.on_stage_start(Stage.TRAIN, epoch)
+            brain.modules.train()
+            brain.zero_grad()
         brain.nonfinite_count = 0
         if brain.train_sampler is not None and hasattr(brain.train_sampler, "set_epoch"):
             brain.train_sampler.set_epoch(epoch)
@@ -102,7 +104,8 @@ class TrainingStage:
         brain = self.brain
         self.batches += 1
         self._steps_since_save += 1
-        brain.avg_train_loss = brain.update_average(loss, brain.avg_train_loss)
+        with stop_iteration_kept():
+            brain.avg_train_loss = brain.update_average(loss, brain.avg_train_loss)
         self._bar.advance(brain.avg_train_loss)
         if brain.profiler is not None:
             brain.profiler.step()
@@ -123,7 +126,8 @@ class TrainingStage:
         brain = self.brain
         self._interval_saver.raise_error()
         if brain._should_save_intra_epoch_ckpt(self._last_save, self._steps_since_save):
-            brain._save_intra_epoch_ckpt()
+            with stop_iteration_kept():
+                brain._save_intra_epoch_ckpt()
             self._last_save = time.time()
             self._steps_since_save = 0
 
@@ -150,9 +154,10 @@ class TrainingStage:
         if self._tickets is not None:
             self._tickets.close()
         brain = self.brain
-        brain.zero_grad(set_to_none=True)
+        with stop_iteration_kept():
+            brain.zero_grad(set_to_none=True)
         self.last_average = brain.avg_train_loss
-        with rank_states_known(brain):
+        with stop_iteration_kept(), rank_states_known(brain):
             brain.on_stage_end(Stage.TRAIN, brain.avg_train_loss, self.epoch)
         brain.avg_train_loss = 0.0
         brain.step = 0

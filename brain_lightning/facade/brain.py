@@ -138,17 +138,17 @@ class Brain:
         self.checkpointer = checkpointer
         settings = apply_options(self, run_opts, hparams, trainer)
         setattr(self, ATTRIBUTE, Connection(settings))
-        self._detect_launch()
-        self._choose_device()
-        self._choose_precision()
-        self._place_modules(modules)
+        self.__detect_launch()
+        self.__choose_device()
+        self.__choose_precision()
+        self.__place_modules(modules)
         if hparams is not None:
             self.hparams = SimpleNamespace(**hparams)
-        self._prepare_profiler()
-        self._prepare_checkpointer()
+        self.__prepare_profiler()
+        self.__prepare_checkpointer()
         self.train_sampler: Any = None
         self.print_trainable_parameters()
-        self._check_process_group()
+        self.__check_process_group()
         self.avg_train_loss: Any = 0.0
         self.step = 0
         self.optimizer_step = 0
@@ -204,7 +204,7 @@ class Brain:
 
     # -- construction --------------------------------------------------------------------------
 
-    def _detect_launch(self) -> None:
+    def __detect_launch(self) -> None:
         self.distributed_launch = "RANK" in os.environ and "LOCAL_RANK" in os.environ
         if self.data_parallel_backend and self.distributed_launch:
             raise OptionError(
@@ -212,14 +212,14 @@ class Brain:
                 "start the recipe with plain python, or leave out --data_parallel_backend."
             )
 
-    def _choose_device(self) -> None:
+    def __choose_device(self) -> None:
         self.device_type = torch.device(self.device).type
         if self.device_type == "cuda":
             torch.cuda.set_device(torch.device(self.device).index or 0)
         if self.data_parallel_backend and torch.cuda.device_count() == 0:
             raise OptionError("data_parallel_backend is on, but this machine has no GPU.")
 
-    def _choose_precision(self) -> None:
+    def __choose_precision(self) -> None:
         if self.device_type == "cpu" and "fp16" in (self.precision, self.eval_precision):
             raise OptionError(
                 "precision or eval_precision is fp16, which is not possible on the CPU. "
@@ -242,7 +242,7 @@ class Brain:
             self.device_type, dtype_of_precision(self.eval_precision)
         )
 
-    def _place_modules(self, modules: Mapping[str, Module] | None) -> None:
+    def __place_modules(self, modules: Mapping[str, Module] | None) -> None:
         self.modules = ModuleDict(modules).to(self.device)
         # A module may override to(), which ModuleDict's does not call: to take along tensors that
         # are no buffers, as SpeechBrain's InputNormalization does.
@@ -250,14 +250,14 @@ class Brain:
             if hasattr(module, "to"):
                 self.modules[name] = module.to(self.device)
 
-    def _prepare_profiler(self) -> None:
+    def __prepare_profiler(self) -> None:
         self.profiler: Any = None
         if self.profile_training:
             self.tot_prof_steps = self.profile_steps + self.profile_warmup - 1
             hparams = getattr(self, "hparams", None)
             self.profiler = make_profiler(self.profile_warmup, self.profile_steps, hparams)
 
-    def _prepare_checkpointer(self) -> None:
+    def __prepare_checkpointer(self) -> None:
         checkpointer = self.checkpointer
         if checkpointer is None:
             return
@@ -272,7 +272,7 @@ class Brain:
             checkpointer.add_recoverable("scaler", self.scaler, optional_load=True)
         checkpointer.add_recoverable("brain", self)
 
-    def _check_process_group(self) -> None:
+    def __check_process_group(self) -> None:
         if not self.distributed_launch:
             return
         self.rank = int(os.environ["RANK"])
@@ -500,7 +500,7 @@ class Brain:
 
         The first parameter group of each optimizer is clipped, as SpeechBrain does.
         """
-        active = self._active_optimizers()
+        active = self.__active_optimizers()
         if active is None:
             return
         hooks = connection_of(self).optimizer_hooks
@@ -521,7 +521,7 @@ class Brain:
             optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
 
-    def _active_optimizers(self) -> dict[str, Optimizer] | None:
+    def __active_optimizers(self) -> dict[str, Optimizer] | None:
         if self.optimizers_dict is not None:
             return self.freeze_optimizers(self.optimizers_dict)
         # An init_optimizers() of before optimizers_dict sets self.optimizer only.
@@ -654,7 +654,7 @@ class Brain:
                 valid_set, stage=Stage.VALID, ckpt_prefix=None, **(valid_loader_kwargs or {})
             )
         _require_batches(train_set)
-        shows_bar = self._shows_bar(progressbar)
+        shows_bar = self.__shows_bar(progressbar)
         run_fit(self, epoch_counter, train_set, valid_set, shows_bar, checkpoint, datamodule)
 
     @brain_default
@@ -707,7 +707,7 @@ class Brain:
             loader_kwargs = {} if test_loader_kwargs is None else test_loader_kwargs
             loader_kwargs["ckpt_prefix"] = None
             test_set = self.make_dataloader(test_set, Stage.TEST, **loader_kwargs)
-        return run_evaluate(self, test_set, max_key, min_key, self._shows_bar(progressbar))
+        return run_evaluate(self, test_set, max_key, min_key, self.__shows_bar(progressbar))
 
     def log(self, name: str, value: Any, **options: Any) -> None:
         """Log a value to the Trainer's loggers and callbacks; call it from any hook.
@@ -719,7 +719,7 @@ class Brain:
         """
         connection_of(self).log(name, value, **options)
 
-    def _shows_bar(self, progressbar: bool | None) -> bool:
+    def __shows_bar(self, progressbar: bool | None) -> bool:
         wanted = not self.noprogressbar if progressbar is None else progressbar
         return wanted and if_main_process()
 
@@ -799,7 +799,7 @@ def _require_modules(modules: Any) -> None:
 
 
 def _require_our_loop(brain: Brain) -> None:
-    if hasattr(brain, "_fit_train"):
+    if hasattr(type(brain), "_fit_train"):
         raise ValueError(
             f"{type(brain).__name__} defines _fit_train(), SpeechBrain's training loop. The loop "
             "is Lightning's here and would not call it: override fit_batch(), on_stage_start() "

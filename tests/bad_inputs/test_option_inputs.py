@@ -22,7 +22,6 @@ CASES = [
     ({"grad_accumulation_factor": 0}, "grad_accumulation_factor is 0; it must be 1"),
     ({"grad_accumulation_factor": 1.5}, "grad_accumulation_factor is 1.5.*an integer"),
     ({"grad_accumulation_factor": True}, "grad_accumulation_factor is True.*an integer"),
-    ({"grad_accumulation_factor": None}, "grad_accumulation_factor is None.*an integer"),
     ({"optimizer_step_limit": "many"}, "optimizer_step_limit is 'many'.*an integer"),
     ({"nonfinite_patience": float("nan")}, "nonfinite_patience is nan.*an integer"),
     ({"max_grad_norm": "5"}, "max_grad_norm is '5' .of type str.; it must be a number"),
@@ -44,8 +43,23 @@ CASES = [
 def test_refused(options, said, where):
     options = {"device": "cpu", **options}
     places = (options, None) if where == "run_opts" else (None, options)
+    if where == "hparams" and "optimization" in options:
+        return  # see test_hyperparameter_of_the_recipes_own
     with pytest.raises(ValueError, match=said):
         resolve_options(*places)
+
+
+@pytest.mark.parametrize("name", ["optimization", "move_batch", "val_interval_steps"])
+def test_hyperparameter_of_the_recipes_own(name, caplog):
+    """A recipe may have had a key of that name before there was an option of ours."""
+    values = resolve_options(None, {name: {"my": "own"}, "device": "cpu"}).values
+    assert values[name] == resolve_options(None, {"device": "cpu"}).values[name]
+    assert f"hyperparameter {name} is not taken" in caplog.text
+
+
+def test_empty_value_is_the_default():
+    values = resolve_options(None, {"ckpt_interval_steps": None, "device": "cpu"}).values
+    assert values["ckpt_interval_steps"] == 0
 
 
 def test_intervals_from_two_places():

@@ -12,7 +12,13 @@ from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.launch_detection import read_slurm
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import infer_device
-from brain_lightning.parts.options.declarations import default_values, option_fields, option_of
+from brain_lightning.parts.options.declarations import (
+    default_of,
+    default_values,
+    is_speechbrain_option,
+    option_fields,
+    option_of,
+)
 from brain_lightning.parts.options.devices import check_device
 from brain_lightning.parts.options.replaced_defaults import effective_defaults
 from brain_lightning.parts.options.run_options import RunOptions
@@ -88,7 +94,11 @@ def _from_hparams(hparams: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     A recipe may have put all run options into its hyperparameters, with the record of which were
     given; those that were not and still have their default are nobody's choice.
     """
-    found = {name: hparams[name] for name in option_fields() if name in hparams}
+    found = {
+        name: hparams[name]
+        for name in option_fields()
+        if name in hparams and (is_speechbrain_option(name) or _is_meant(name, hparams[name]))
+    }
     if "overridden_args" not in found:
         return found
     recorded = found["overridden_args"]
@@ -97,6 +107,22 @@ def _from_hparams(hparams: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
         for name, value in found.items()
         if name in RECORDS or name in recorded or value != defaults[name]
     }
+
+
+def _is_meant(name: str, value: Any) -> bool:
+    """Whether a hyperparameter with the name of an option of ours alone can be that option.
+
+    A recipe may have had a key of that name, for something else, before the option existed.
+    ``trainer`` is always ours: it is how a YAML file reaches Lightning.
+    """
+    if name == "trainer":
+        return True
+    try:
+        _checked(name, value)
+    except OptionError as error:
+        logger.warning(f"The hyperparameter {name} is not taken for the run option: {error}")
+        return False
+    return True
 
 
 def _from_run_opts(run_opts: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +170,8 @@ def _report_sources(from_hparams: Mapping[str, Any], from_run_opts: Mapping[str,
 def _checked(name: str, value: Any) -> Any:
     """Return the value of one option in its proper type, or refuse it."""
     declared = option_fields()[name]
+    if value is None and "None" not in _type_text(declared):
+        return default_of(declared)  # an empty value in a YAML file
     try:
         value = checked_value(_type_text(declared), value)
     except ValueError as expected:
