@@ -57,10 +57,12 @@ class Stream(torch.utils.data.IterableDataset[Any]):
         self.examples = examples
         self.order: list[int] = []
         self.position = 0
+        self.goes_on = False
 
     def __iter__(self) -> Iterator[Any]:
-        if self.position >= len(self.order):
+        if not self.goes_on:
             self.order, self.position = torch.randperm(len(self.examples)).tolist(), 0
+        self.goes_on = False
         while self.position < len(self.order):
             self.position += 1
             yield self.examples[self.order[self.position - 1]]
@@ -70,6 +72,7 @@ class Stream(torch.utils.data.IterableDataset[Any]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.order, self.position = list(state["order"]), state["position"]
+        self.goes_on = True
 
 
 class Groups(torch.utils.data.Sampler[list[int]]):

@@ -49,6 +49,7 @@ class LoopedLoader:
         """Start before the first step."""
         self.loader = loader
         self.iterator: Iterator[Any] | None = None
+        self._starts_with_batch = False
         self.epoch_length = _positive_integer(epoch_length)
         self.step = 0
         """Steps in this epoch."""
@@ -60,7 +61,7 @@ class LoopedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Go on where the last epoch stopped."""
-        if self.iterator is None:
+        if self.iterator is None and not self._starts_with_batch:
             self.iterator = iter(self.loader)
         return self
 
@@ -81,7 +82,8 @@ class LoopedLoader:
         return batch
 
     def _next_batch(self) -> Any:
-        assert self.iterator is not None, "next() before iter()"
+        if self.iterator is None:
+            self.iterator = iter(self.loader)
         try:
             return next(self.iterator)
         except StopIteration:
@@ -125,6 +127,9 @@ class LoopedLoader:
         is_current = state is not None and state.get("total_steps") == total_steps
         if is_current and self.iterator is None and _has_state(self.loader):
             self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined, index]
+            # Where the loader had just come to its end, the run that is continued started it again
+            # for the next batch, with the random states of that moment.
+            self._starts_with_batch = True
 
 
 def _has_state(loader: object) -> bool:
