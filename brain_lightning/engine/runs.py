@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brain_lightning.engine.batch_overfitting import FirstBatches
 from brain_lightning.engine.brain_module import BrainModule
@@ -131,6 +134,7 @@ def _start(
         quiet_lightning(asked),
         failures_told(brain),
         _plain_keyboard_interrupt(),
+        _plain_termination(),
         forwarded_train_logs(brain),
     ):
         trainer = make_trainer(brain, connection.settings, bar, recipe_validates)
@@ -147,6 +151,25 @@ def _start(
         finally:
             bar.close()
         connection.interval_saver.wait()
+
+
+@contextmanager
+def _plain_termination() -> Iterator[None]:
+    """End by the signal where Lightning, having stopped behind a batch, exits with status 0.
+
+    A scheduler would take the job for a finished one. A handler of the user's has been called by
+    then, and keeps Lightning's exception.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if in_main_thread else None
+    try:
+        yield
+    except SIGTERMException:
+        if handler is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            sys.stdout.flush()
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise
 
 
 @contextmanager
