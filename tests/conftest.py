@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from brain_lightning.parts.checkpoints.hooks import register_with_loaded_speechbrain
+
 
 def _let_speechbrain_be_looked_at():
     """Give SpeechBrain's lazily imported modules a ``__file__``.
@@ -24,3 +26,5 @@ def pytest_collection_modifyitems():
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
     _let_speechbrain_be_looked_at()
+    # Where an earlier test file has imported ours before SpeechBrain, nobody has told SpeechBrain.
+    register_with_loaded_speechbrain()

@@ -293,12 +293,12 @@ def main():
     try:
         create_experiment_directory("out", sys.argv[1], save_env_desc=False)
     except Exception as error:
-        sys.stdout.write(f"refused {{type(error).__name__}}\n")
+        sys.stdout.write(f"refused {{type(error).__name__}}\\n")
     else:
         # it is all there, on each process
         # one write: the two processes share the stream, and print() writes a line in pieces
         there = os.path.exists("out/hyperparams.yaml")
-        sys.stdout.write(f"all there {{there}}\n")
+        sys.stdout.write(f"all there {{there}}\\n")
     torch.distributed.destroy_process_group()
 
 main()
