@@ -87,7 +87,8 @@ class Recipe(Brain):
     steps = 0
 
     def compute_forward(self, batch: Any, stage: Any) -> Any:
-        return self.modules.model(batch[0])
+        model: Any = self.modules.model
+        return model(batch[0])
 
     def compute_objectives(self, predictions: Any, batch: Any, stage: Any) -> Any:
         return predictions.square().mean()
