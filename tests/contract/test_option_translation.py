@@ -7,6 +7,8 @@ import inspect
 import lightning.pytorch as pl
 import pytest
 
+from brain_lightning import Brain
+from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.option_translation import (
     OPTION_TRANSLATION,
     BrainAttribute,
@@ -15,8 +17,13 @@ from brain_lightning.engine.option_translation import (
     TrainerArgument,
     owner_of,
 )
-from brain_lightning.parts.options.declarations import option_fields
+from brain_lightning.parts.options.declarations import (
+    default_values,
+    is_speechbrain_option,
+    option_fields,
+)
 
+READ_BEFORE_A_BRAIN_EXISTS = {"no_slurm_detection"}
 TRAINER_ARGUMENTS = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
 
 
@@ -34,10 +41,13 @@ def test_translation_names_something(option: str) -> None:
 
         assert issubclass(getattr(progress_bar, translation.callback), pl.Callback)
     elif isinstance(translation, BrainAttribute):
-        assert translation.by
+        brain = Brain(run_opts={"device": "cpu"})
+        holder = brain if is_speechbrain_option(option) else connection_of(brain).settings
+        assert hasattr(holder, option) or option in READ_BEFORE_A_BRAIN_EXISTS
     else:
         assert isinstance(translation, Refused)
-        assert translation.reason
+        with pytest.raises(ValueError, match=translation.reason):
+            Brain(run_opts={"device": "cpu", option: not default_values()[option]})
 
 
 def test_no_trainer_argument_has_two_owners() -> None:
