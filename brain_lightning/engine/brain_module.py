@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import BaseFinetuning
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from brain_lightning.engine.batch_tickets import NO_BATCH, TICKET
+from brain_lightning.engine.batch_delivery import BatchDelivery
+from brain_lightning.engine.batch_tickets import NO_BATCH
+from brain_lightning.engine.brain_governed_module import BrainGovernedModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.evaluation_pass import EvaluationPass
-from brain_lightning.engine.fit_position import FitPosition
 from brain_lightning.engine.fit_run import FitRun, is_limit
-from brain_lightning.engine.lightning_checkpoint import (
-    KEY,
-    brain_state,
-    current_keys,
-    load_recoverables,
-    unwrapped_keys,
-    with_weights,
-)
+from brain_lightning.engine.lightning_checkpoint import load_recoverables
 from brain_lightning.engine.lightning_internals import (
     StepCounter,
     accumulates,
@@ -34,6 +25,7 @@ from brain_lightning.engine.lightning_internals import (
     set_current_epoch,
     set_logged_step,
 )
+from brain_lightning.engine.module_checkpoint import ModuleCheckpoint
 from brain_lightning.engine.optimization_choice import why_automatic_from, why_automatic_in
 from brain_lightning.engine.optimization_steps import (
     AutomaticStep,
@@ -51,16 +43,11 @@ from brain_lightning.engine.optimizers import (
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.recovery_choice import no_recovery
-from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 
-_SHARED_BY_COPIES = frozenset(
-    {"brain", "_fit_run", "_test_run", "_step", "_steps", "_checkpoint", "optimizer_hooks"}
-)
 
-
-class BrainModule(pl.LightningModule):
+class BrainModule(BrainGovernedModule):
     """A Brain as a LightningModule, usable with any ``lightning.Trainer``.
 
     ``Brain.fit()`` and ``Brain.evaluate()`` make one for every call. With a Trainer of your own::
@@ -79,6 +66,19 @@ class BrainModule(pl.LightningModule):
     test: ``on_evaluate_start``, ``on_stage_start(TEST)``, ``evaluate_batch``,
     ``on_stage_end(TEST)``.
     """
+
+    _SHARED_BY_COPIES = frozenset(
+        {
+            "brain",
+            "_fit_run",
+            "_test_run",
+            "_step",
+            "_steps",
+            "_checkpoint",
+            "_delivery",
+            "optimizer_hooks",
+        }
+    )
 
     def __init__(
         self,
@@ -99,20 +99,19 @@ class BrainModule(pl.LightningModule):
         """
         super().__init__()
         ignore_warnings_about_the_module()
-        # Plain attributes: nn.Module's __setattr__ is slow, and none of these is a submodule.
+        settings = connection_of(brain).settings
         state = self.__dict__
         state["brain"] = brain
         state["_fit_run"] = fit_run
         state["_test_run"] = test_run
-        state["_running"] = False
         state["_fit_has_started"] = False
         state["_steps"] = None
-        state["_checkpoint"] = None
+        state["_checkpoint"] = ModuleCheckpoint(self, brain)
+        state["_delivery"] = BatchDelivery(self, self._next_batch, settings.move_batch)
         state["_suggested_lr"] = None
         state["is_configuring"] = False
         state["optimizer_hooks"] = None
         self.brain_modules = brain.modules
-        settings = connection_of(brain).settings
         reason = why_automatic_from(settings.trainer)
         if settings.optimization == "automatic":
             reason = "optimization='automatic'"
@@ -121,11 +120,11 @@ class BrainModule(pl.LightningModule):
     brain: BrainProtocol
     _fit_run: FitRun | None
     _test_run: TestRun | None
-    _running: bool
     _fit_has_started: bool
     _step: OptimizationStep
     _steps: StepCounter | None
-    _checkpoint: dict[str, Any] | None
+    _checkpoint: ModuleCheckpoint
+    _delivery: BatchDelivery
     _suggested_lr: float | None
     is_configuring: bool
     """Whether Lightning takes no values to be logged yet."""
@@ -178,8 +177,9 @@ class BrainModule(pl.LightningModule):
         """Call ``on_fit_start``: compile, wrap, create optimizers, recover."""
         connection = connection_of(self.brain)
         connection.resume = None  # only what this fit recovers counts
-        saved, self.__dict__["_checkpoint"] = self._checkpoint, None
-        weights = None if saved is None else _copied(self.state_dict())
+        saved = self._checkpoint.take()
+        if saved is not None:
+            self._checkpoint.keep_weights()
         self.__dict__["is_configuring"] = True
         try:
             if saved is None:
@@ -190,9 +190,8 @@ class BrainModule(pl.LightningModule):
         finally:
             self.__dict__["is_configuring"] = False
         self.brain_modules = self.brain.modules
-        if saved is not None and weights is not None:
-            self.load_state_dict(current_keys(weights, self.brain.modules, self.state_dict()))
-            self._go_on_from(saved)
+        if saved is not None:
+            self._checkpoint.go_on(saved, self._run)
         optimizers = discover_optimizers(self.brain)
         self._prepare_optimizers(optimizers)
         self.__dict__["_steps"] = StepCounter(self.trainer, self.automatic_optimization)
@@ -349,10 +348,6 @@ class BrainModule(pl.LightningModule):
         return accumulates(self.trainer)
 
     @override
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
-        """Gradients are dropped right after the step, as SpeechBrain does."""
-
-    @override
     def configure_gradient_clipping(
         self,
         optimizer: Any,
@@ -404,7 +399,7 @@ class BrainModule(pl.LightningModule):
 
     def _recover_for_evaluation(self) -> None:
         assert self._test_run is not None
-        saved, self.__dict__["_checkpoint"] = self._checkpoint, None
+        saved = self._checkpoint.take()
         self._test_run.start(recover=self.trainer.ckpt_path is None)
         if saved is not None:
             load_recoverables(saved, self.brain, end_of_epoch=True)
@@ -450,24 +445,7 @@ class BrainModule(pl.LightningModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add everything that the Brain's checkpointer would save."""
-        for name in ("state_dict", "current_model_state"):  # the second is WeightAveraging's
-            if name in checkpoint:
-                checkpoint[name] = unwrapped_keys(checkpoint[name], self.brain.modules)
-        if "optimizer_states" not in checkpoint:  # save_weights_only
-            return
-        run = self._fit_run
-        if run is not None and run.datamodule is not None:
-            checkpoint[type(run.datamodule).__qualname__] = run.datamodule.state_dict()
-        position, left_out = None, []
-        if run is not None:
-            position = run.position(self.trainer)
-            left_out = [run.unreliable_loader]
-        checkpoint[KEY] = brain_state(
-            self.brain,
-            self.trainer.optimizers,
-            None if position is None else position.as_dict(),
-            left_out,
-        )
+        self._checkpoint.write(checkpoint, self._fit_run)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -476,61 +454,15 @@ class BrainModule(pl.LightningModule):
         Raises:
             ValueError: the checkpoint was not saved from a Brain, or has its weights only.
         """
-        for name in ("state_dict", "current_model_state"):
-            if name in checkpoint:
-                checkpoint[name] = current_keys(
-                    checkpoint[name], self.brain.modules, self.state_dict()
-                )
-        saved = checkpoint.get(KEY)
-        checkpoint["state_dict"] = with_weights(checkpoint, self.state_dict())
-        if self.trainer.state.fn == "fit" and not self._is_in_users_trainer:
-            if saved is None:
-                raise ValueError(
-                    f"{self.trainer.ckpt_path} cannot be resumed from: it was not saved from a "
-                    "Brain, or with save_weights_only=True. Give fit() a checkpoint that "
-                    "ModelCheckpoint saved in full, or leave out ckpt_path."
-                )
-            checkpoint.pop("loops", None)  # the epoch counter of the recipe rules
-            datamodule = None if self._fit_run is None else self._fit_run.datamodule
-            if datamodule is not None:
-                datamodule.load_state_dict(checkpoint.get(type(datamodule).__qualname__, {}))
-        if self._steps is None or saved is None:
-            self.__dict__["_checkpoint"] = saved
-        else:  # a callback takes back what it trained to try something out
-            self._go_on_from(saved)
-            self._step_counter.restore(self.brain.optimizer_step)
-
-    def _go_on_from(self, saved: dict[str, Any]) -> None:
-        if saved["run"] is None:
-            raise ValueError(
-                "The checkpoint cannot be resumed from: it was saved outside of fit()."
-            )
-        connection = connection_of(self.brain)
-        position = FitPosition.from_dict(saved["run"])
-        before = connection.resume
-        resumed = load_recoverables(saved, self.brain, position.end_of_epoch)
-        if self._steps is not None:
-            connection.resume = before
-            self.brain.step = position.step
-            self.brain.optimizer_step = position.optimizer_step
-            self.brain.avg_train_loss = position.avg_train_loss
+        resumes = self.trainer.state.fn == "fit" and not self._is_in_users_trainer
+        self._checkpoint.read(checkpoint, self._fit_run, resumes)
+        if self._steps is None:
             return
-        if saved["resume"] is not None:  # as it is in one converted from SpeechBrain's
-            state = position.resume_state(saved["resume"])
-            connection.resume = Resume(state, end_of_epoch=position.end_of_epoch)
-        self._run.go_to(self.trainer, position, resumed)
+        saved = self._checkpoint.take()
+        if saved is not None:  # a callback takes back what it trained to try something out
+            self._checkpoint.take_back(saved, self._steps)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> BrainModule:
-        """Copy the modules; the recipe and the run are the same: averages are made so."""
-        copied = self.__class__.__new__(self.__class__)
-        memo[id(self)] = copied
-        copied.__dict__.update(
-            {
-                name: value if name in _SHARED_BY_COPIES else copy.deepcopy(value, memo)
-                for name, value in self.__getstate__().items()
-            }
-        )
-        return copied
+    # -- what callbacks look for ---------------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
         """Find an entry of ``modules`` by its name, as callbacks expect: ``module.backbone``."""
@@ -563,77 +495,10 @@ class BrainModule(pl.LightningModule):
         Raises:
             StopIteration: the loader has no more; Lightning ends the stage.
         """
-        if batch is TICKET:
-            batch = self._next_batch()
-            if batch is None and self.trainer.training:
-                return NO_BATCH
-            if self._fit_run is not None and self._fit_run.datamodule is not None:
-                return self._through_datamodule(self._fit_run.datamodule, batch, device)
-        if connection_of(self.brain).settings.move_batch:
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return batch
-
-    def _through_datamodule(
-        self, datamodule: pl.LightningDataModule, batch: Any, device: torch.device
-    ) -> Any:
-        """Call the hooks that a data module has for batches; Lightning's own have had a ticket."""
-        batch = datamodule.on_before_batch_transfer(batch, 0)
-        moves = type(datamodule).transfer_batch_to_device
-        if moves is not pl.LightningDataModule.transfer_batch_to_device:
-            batch = datamodule.transfer_batch_to_device(batch, device, 0)
-        elif connection_of(self.brain).settings.move_batch:
-            batch = super().transfer_batch_to_device(batch, device, 0)
-        return datamodule.on_after_batch_transfer(batch, 0)
+        datamodule = None if self._fit_run is None else self._fit_run.datamodule
+        return self._delivery.deliver(batch, device, dataloader_idx, datamodule)
 
     def _next_batch(self) -> Any:
         if self.trainer.training:
             return self._run.training.next_batch()
         return self._evaluation.next_batch()
-
-    # -- what Lightning leaves to Brain --------------------------------------------------------
-
-    @override
-    def on_validation_model_eval(self) -> None:
-        """The VALID stage does it, after ``on_stage_start``."""
-
-    @override
-    def on_validation_model_train(self) -> None:
-        """Brain leaves its modules in eval mode; the next TRAIN stage switches."""
-
-    @override
-    def on_validation_model_zero_grad(self) -> None:
-        """The end of the TRAIN stage flushes the gradients."""
-
-    @override
-    def on_test_model_eval(self) -> None:
-        """The TEST stage does it, after ``on_stage_start``."""
-
-    @override
-    def on_test_model_train(self) -> None:
-        """Brain leaves its modules in eval mode."""
-
-    @override
-    def on_predict_model_eval(self) -> None:
-        """``on_predict_epoch_start`` does it."""
-
-    @override
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Zero all gradients, but not at the start of a run.
-
-        There the Trainer calls it on its own; an ``evaluate()`` in the middle of training must not
-        drop what has accumulated.
-        """
-        if self._running:
-            super().zero_grad(set_to_none)
-
-    @override
-    def cpu(self) -> BrainModule:
-        """Stay: the Trainer's teardown calls this, and recipes go on on ``brain.device``."""
-        return self
-
-
-def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.clone() if isinstance(value, torch.Tensor) else value
-        for name, value in state.items()
-    }

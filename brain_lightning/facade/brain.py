@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 import torch
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.datamodule_loaders import loaders_of
@@ -24,16 +22,26 @@ from brain_lightning.engine.nonfinite_losses import patience_exhausted
 from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.resume import (
     capture_resume_state,
-    count_checkpointer,
     resume_from,
 )
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
+from brain_lightning.facade.brain_construction import (
+    check_process_group,
+    choose_device,
+    choose_precision,
+    detect_launch,
+    place_modules,
+    prepare_checkpointer,
+    prepare_profiler,
+    require_modules,
+)
 from brain_lightning.facade.brain_options import apply_options
 from brain_lightning.facade.brain_state_file import (
     read_brain_state,
     read_draft_meta,
     write_brain_state,
 )
+from brain_lightning.facade.fit_data import is_loader, require_batches
 from brain_lightning.facade.loss_checks import require_scalar_loss
 from brain_lightning.facade.module_wrapping import (
     compile_with_inductor,
@@ -43,32 +51,28 @@ from brain_lightning.facade.module_wrapping import (
     wrap_in_ddp,
 )
 from brain_lightning.facade.parameter_report import report_parameters
-from brain_lightning.facade.training_profiler import make_profiler
 from brain_lightning.facade.training_sampler import (
     distributed_loader_arguments,
     shuffled_loader_arguments,
 )
 from brain_lightning.facade.weight_decay import without_vector_weight_decay
-from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.joint_decision import main_process_decides
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import (
     if_main_process,
-    is_distributed_initialized,
 )
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.hooks import (
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
-    register_with_loaded_speechbrain,
 )
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.looped_loader import LoopedLoader
 from brain_lightning.parts.data.make_dataloader import make_dataloader
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 from brain_lightning.parts.options.run_options import RunOptions
-from brain_lightning.parts.precision.autocast import TorchAutocast, dtype_of_precision
+from brain_lightning.parts.precision.autocast import TorchAutocast
 
 logger = get_logger(__name__)
 
@@ -132,23 +136,23 @@ class Brain:
             TypeError: ``modules`` does not map names to modules.
             ValueError: an option that cannot be, alone or on this machine.
         """
-        _require_modules(modules)
+        require_modules(modules)
         self.optimizers_dict: dict[str, Optimizer] | None = None
         self.opt_class = opt_class
         self.checkpointer = checkpointer
         settings = apply_options(self, run_opts, hparams, trainer)
         setattr(self, ATTRIBUTE, Connection(settings))
-        self.__detect_launch()
-        self.__choose_device()
-        self.__choose_precision()
-        self.__place_modules(modules)
+        detect_launch(self)
+        choose_device(self)
+        choose_precision(self)
+        place_modules(self, modules)
         if hparams is not None:
             self.hparams = SimpleNamespace(**hparams)
-        self.__prepare_profiler()
-        self.__prepare_checkpointer()
+        prepare_profiler(self)
+        prepare_checkpointer(self)
         self.train_sampler: Any = None
         self.print_trainable_parameters()
-        self.__check_process_group()
+        check_process_group(self)
         self.avg_train_loss: Any = 0.0
         self.step = 0
         self.optimizer_step = 0
@@ -198,92 +202,13 @@ class Brain:
     modules: ModuleDict
     hparams: Any
     rank: int
+    scaler: torch.amp.GradScaler
+    training_ctx: TorchAutocast
+    evaluation_ctx: TorchAutocast
+    profiler: Any
     optimizer: Optimizer
     nonfinite_count: int
     tot_prof_steps: int
-
-    # -- construction --------------------------------------------------------------------------
-
-    def __detect_launch(self) -> None:
-        self.distributed_launch = "RANK" in os.environ and "LOCAL_RANK" in os.environ
-        if self.data_parallel_backend and self.distributed_launch:
-            raise OptionError(
-                "data_parallel_backend is on, but this process was started by torchrun: either "
-                "start the recipe with plain python, or leave out --data_parallel_backend."
-            )
-
-    def __choose_device(self) -> None:
-        self.device_type = torch.device(self.device).type
-        if self.device_type == "cuda":
-            torch.cuda.set_device(torch.device(self.device).index or 0)
-        if self.data_parallel_backend and torch.cuda.device_count() == 0:
-            raise OptionError("data_parallel_backend is on, but this machine has no GPU.")
-
-    def __choose_precision(self) -> None:
-        if self.device_type == "cpu" and "fp16" in (self.precision, self.eval_precision):
-            raise OptionError(
-                "precision or eval_precision is fp16, which is not possible on the CPU. "
-                "Use bf16 there, or fp32."
-            )
-        scaled = self.precision == "fp16" and self.device_type == "cuda"
-        if self.skip_nonfinite_grads and scaled:
-            logger.warning(
-                "skip_nonfinite_grads is ignored: with fp16 the gradient scaler skips them."
-            )
-        logger.info(
-            "Precision: %s in training%s, %s in evaluation",
-            self.precision,
-            " with gradient scaling" if scaled else "",
-            self.eval_precision,
-        )
-        self.scaler = torch.amp.GradScaler(self.device, enabled=scaled)
-        self.training_ctx = TorchAutocast(self.device_type, dtype_of_precision(self.precision))
-        self.evaluation_ctx = TorchAutocast(
-            self.device_type, dtype_of_precision(self.eval_precision)
-        )
-
-    def __place_modules(self, modules: Mapping[str, Module] | None) -> None:
-        self.modules = ModuleDict(modules).to(self.device)
-        # A module may override to(), which ModuleDict's does not call: to take along tensors that
-        # are no buffers, as SpeechBrain's InputNormalization does.
-        for name, module in self.modules.items():
-            if hasattr(module, "to"):
-                self.modules[name] = module.to(self.device)
-
-    def __prepare_profiler(self) -> None:
-        self.profiler: Any = None
-        if self.profile_training:
-            self.tot_prof_steps = self.profile_steps + self.profile_warmup - 1
-            hparams = getattr(self, "hparams", None)
-            self.profiler = make_profiler(self.profile_warmup, self.profile_steps, hparams)
-
-    def __prepare_checkpointer(self) -> None:
-        checkpointer = self.checkpointer
-        if checkpointer is None:
-            return
-        register_with_loaded_speechbrain()
-        count_checkpointer(checkpointer)
-        if self.debug and not self.debug_persistently and hasattr(checkpointer, "checkpoints_dir"):
-            folder = tempfile.TemporaryDirectory()
-            logger.info("Debug mode: checkpoints are saved in %s and deleted with it.", folder.name)
-            checkpointer.checkpoints_dir = Path(folder.name)
-            checkpointer.tempdir = folder  # lives as long as the checkpointer
-        if self.scaler.is_enabled():
-            checkpointer.add_recoverable("scaler", self.scaler, optional_load=True)
-        checkpointer.add_recoverable("brain", self)
-
-    def __check_process_group(self) -> None:
-        if not self.distributed_launch:
-            return
-        self.rank = int(os.environ["RANK"])
-        if is_distributed_initialized():
-            return
-        if self.rank > 0:
-            raise OptionError(
-                f"This is process {self.rank} of several, but they are not connected. Call "
-                "ddp_init_group(run_opts) in the recipe before the Brain is made."
-            )
-        logger.warning("Call ddp_init_group(run_opts) in the recipe to use several processes.")
 
     def print_trainable_parameters(self) -> None:
         """Log how many parameters there are and how many of them are trained."""
@@ -645,15 +570,15 @@ class Brain:
             train_set, valid_set = loaders_of(datamodule, train_set, valid_set)
         elif train_set is None:
             raise ValueError("fit() has nothing to train on: give train_set, or datamodule.")
-        if datamodule is None and not _is_loader(train_set):
+        if datamodule is None and not is_loader(train_set):
             train_set = self.make_dataloader(
                 train_set, stage=Stage.TRAIN, **(train_loader_kwargs or {})
             )
-        if datamodule is None and valid_set is not None and not _is_loader(valid_set):
+        if datamodule is None and valid_set is not None and not is_loader(valid_set):
             valid_set = self.make_dataloader(
                 valid_set, stage=Stage.VALID, ckpt_prefix=None, **(valid_loader_kwargs or {})
             )
-        _require_batches(train_set)
+        require_batches(train_set)
         shows_bar = self.__shows_bar(progressbar)
         run_fit(self, epoch_counter, train_set, valid_set, shows_bar, checkpoint, datamodule)
 
@@ -703,7 +628,7 @@ class Brain:
         Returns:
             The average loss.
         """
-        if not _is_loader(test_set):
+        if not is_loader(test_set):
             loader_kwargs = {} if test_loader_kwargs is None else test_loader_kwargs
             loader_kwargs["ckpt_prefix"] = None
             test_set = self.make_dataloader(test_set, Stage.TEST, **loader_kwargs)
@@ -777,43 +702,10 @@ class Brain:
         self.optimizer_step = state["optimizer_step"]
 
 
-def _is_loader(data: Any) -> bool:
-    # SpeechBrain's LoopedLoader is known by its name: it is imported in the entry layer only.
-    return isinstance(data, (DataLoader, LoopedLoader)) or type(data).__name__ == "LoopedLoader"
-
-
-def _require_modules(modules: Any) -> None:
-    if modules is None or isinstance(modules, ModuleDict):
-        return
-    if not isinstance(modules, Mapping):
-        raise TypeError(
-            f"modules must map names to torch modules, got {type(modules).__name__}. "
-            "Pass a dictionary such as {'model': model}."
-        )
-    for name, module in modules.items():
-        if not isinstance(name, str) or not isinstance(module, Module):
-            raise TypeError(
-                f"modules must map names to torch modules, but {name!r} is mapped to a "
-                f"{type(module).__name__}. Leave out of modules what is no torch.nn.Module."
-            )
-
-
 def _require_our_loop(brain: Brain) -> None:
     if hasattr(type(brain), "_fit_train"):
         raise ValueError(
             f"{type(brain).__name__} defines _fit_train(), SpeechBrain's training loop. The loop "
             "is Lightning's here and would not call it: override fit_batch(), on_stage_start() "
             "and on_stage_end() instead."
-        )
-
-
-def _require_batches(train_loader: Any) -> None:
-    try:
-        length = len(train_loader)
-    except (TypeError, NotImplementedError):
-        return  # a stream: nobody knows before it is read
-    if length == 0:
-        raise ValueError(
-            "The training set gives no batch. It is empty, or drop_last drops its only batch: "
-            "check the data, batch_size and drop_last."
         )
