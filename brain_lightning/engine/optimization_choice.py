@@ -6,21 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import (
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    StochasticWeightAveraging,
-)
 from lightning.pytorch.strategies import DeepSpeedStrategy
 
 from brain_lightning.engine.trainer_callbacks import callbacks_of
-
-NEEDING_CALLBACKS = (
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    StochasticWeightAveraging,
-)
-"""Callbacks that change what Lightning does around its own optimizer step."""
+from brain_lightning.parts.recipe_rules import optimization_rules
+from brain_lightning.parts.recipe_rules.optimization_rules import is_deepspeed
 
 
 def why_automatic(callbacks: Iterable[Any], strategy: Any) -> str | None:
@@ -30,12 +20,12 @@ def why_automatic(callbacks: Iterable[Any], strategy: Any) -> str | None:
         callbacks: of the run.
         strategy: a strategy, its name, or None.
     """
-    for callback in callbacks:
-        if isinstance(callback, NEEDING_CALLBACKS):
-            return f"the callback {type(callback).__name__}"
-    if isinstance(strategy, DeepSpeedStrategy) or str(strategy).startswith("deepspeed"):
-        return "the strategy DeepSpeed"
-    return None
+    kinds = (
+        (type(callback).__name__, [kind.__name__ for kind in type(callback).__mro__])
+        for callback in callbacks
+    )
+    deepspeed = isinstance(strategy, DeepSpeedStrategy) or is_deepspeed(strategy)
+    return optimization_rules.why_automatic(kinds, deepspeed)
 
 
 def why_automatic_in(trainer: pl.Trainer) -> str | None:

@@ -7,13 +7,15 @@ from typing import Any, Protocol
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
-from brain_lightning.engine.defaults import overridden_among
+from brain_lightning.engine.defaults import overridden_places
 from brain_lightning.engine.optimizers import discover_optimizers
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
-
-OWNED_BY_LIGHTNING = ("fit_batch", "optimizers_step", "freeze_optimizers", "zero_grad", "no_sync")
-"""What a recipe must leave alone when Lightning is to step its optimizer."""
+from brain_lightning.parts.recipe_rules.optimization_rules import (
+    OWNED_BY_LIGHTNING,
+    why_not_automatic,
+)
+from brain_lightning.parts.recipe_rules.recipe_traits import RecipeTraits
 
 
 class OptimizationStep(Protocol):
@@ -59,13 +61,7 @@ class AutomaticStep:
         Raises:
             ValueError: the recipe overrides one of ``OWNED_BY_LIGHTNING``.
         """
-        overridden = overridden_among(brain, OWNED_BY_LIGHTNING)
-        if overridden:
-            raise ValueError(
-                f"Automatic optimization was asked for by {reason}, but {type(brain).__name__} "
-                f"overrides {', '.join(overridden)}, which Lightning would do instead. Use manual "
-                f"optimization, the default, without {reason}, or remove the override."
-            )
+        self._require_allowed(brain, reason, optimizers=None)
         self._reason = reason
         self._brain = brain
         self._pending: tuple[Any, Any, torch.Tensor, bool] | None = None
@@ -109,13 +105,15 @@ class AutomaticStep:
         Raises:
             ValueError: there is not exactly one.
         """
-        count = len(discover_optimizers(self._brain))
-        if count != 1:
-            raise ValueError(
-                f"Automatic optimization was asked for by {self._reason} and needs exactly one "
-                f"optimizer, but {type(self._brain).__name__} has {count}. Use manual "
-                f"optimization, the default, without {self._reason}."
-            )
+        self._require_allowed(self._brain, self._reason, len(discover_optimizers(self._brain)))
+
+    def _require_allowed(self, brain: BrainProtocol, reason: str, optimizers: int | None) -> None:
+        overrides = overridden_places(brain, OWNED_BY_LIGHTNING)
+        refusal = why_not_automatic(
+            RecipeTraits(type(brain).__name__, overrides, optimizers), reason
+        )
+        if refusal is not None:
+            raise ValueError(refusal)
 
 
 def step_outputs(loss: Any) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Which optimization and which strategy a recipe allows: for the engine and for doctor."""

@@ -1,0 +1,93 @@
+"""Who steps the optimizer, Brain or Lightning: the rule, without a live object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from brain_lightning.parts.recipe_rules.recipe_traits import RecipeTraits, placed
+
+OWNED_BY_LIGHTNING = ("fit_batch", "optimizers_step", "freeze_optimizers", "zero_grad", "no_sync")
+"""What a recipe must leave alone when Lightning is to step its optimizer."""
+
+AUTOMATIC_CALLBACKS = (
+    "GradientAccumulationScheduler",
+    "LearningRateFinder",
+    "StochasticWeightAveraging",
+)
+"""Lightning's callbacks that change what Lightning does around its own optimizer step."""
+
+
+def is_deepspeed(strategy: object) -> bool:
+    """Whether the name of a strategy is one of DeepSpeed's."""
+    return isinstance(strategy, str) and strategy.startswith("deepspeed")
+
+
+def why_automatic(
+    callbacks: Iterable[tuple[str, Iterable[str]]], deepspeed: bool = False
+) -> str | None:
+    """Return what needs Lightning to step the optimizer, or None.
+
+    Arguments
+    ---------
+    callbacks:
+        Of each callback of the run, the name of its class and the names of all classes it is.
+    deepspeed:
+        Whether the strategy is DeepSpeed's.
+    """
+    for name, kinds in callbacks:
+        if not set(AUTOMATIC_CALLBACKS).isdisjoint(kinds):
+            return f"the callback {name}"
+    return "the strategy DeepSpeed" if deepspeed else None
+
+
+def reason_for_automatic(asked: str | None, needed: str | None) -> str | None:
+    """Return why the mode is automatic, or None when it is manual.
+
+    Arguments
+    ---------
+    asked:
+        The run option ``optimization``.
+    needed:
+        What needs automatic optimization, from ``why_automatic``.
+
+    Raises
+    ------
+    ValueError
+        When one excludes the other.
+    """
+    if asked == "automatic":
+        return "optimization='automatic'"
+    if asked == "manual" and needed is not None:
+        raise ValueError(
+            f"{needed} needs automatic optimization, but optimization='manual' was given. "
+            "Leave out one of the two."
+        )
+    return needed
+
+
+def why_not_automatic(recipe: RecipeTraits, reason: str) -> str | None:
+    """Return why Lightning cannot step this recipe's optimizer, or None when it can.
+
+    Arguments
+    ---------
+    recipe:
+        What it overrides, and how many optimizers it has where that is known.
+    reason:
+        What asks for automatic optimization, as the user would name it.
+    """
+    overridden = {
+        name: recipe.overrides[name] for name in OWNED_BY_LIGHTNING if name in recipe.overrides
+    }
+    if overridden:
+        return (
+            f"Automatic optimization was asked for by {reason}, but {recipe.name} overrides "
+            f"{placed(overridden)}, which Lightning would do instead. Use manual optimization, "
+            f"the default, without {reason}, or remove the override."
+        )
+    if recipe.optimizers not in (None, 1):
+        return (
+            f"Automatic optimization was asked for by {reason} and needs exactly one optimizer, "
+            f"but {recipe.name} has {recipe.optimizers}. Use manual optimization, the default, "
+            f"without {reason}."
+        )
+    return None

@@ -1,0 +1,98 @@
+"""What each way to run on several processes can do with which recipe.
+
+The engine asks at start, ``brain-lightning doctor`` before: both get the same sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from brain_lightning.parts.recipe_rules.optimization_rules import why_not_automatic
+from brain_lightning.parts.recipe_rules.recipe_traits import RecipeTraits
+
+Rule = Callable[[RecipeTraits], "str | None"]
+"""Returns why a strategy cannot be had with a recipe, or None when it can."""
+
+
+@dataclass(frozen=True)
+class StrategyRules:
+    """One strategy: what it does, and what keeps a recipe from it."""
+
+    title: str
+    does: str
+    rules: tuple[Rule, ...]
+
+
+def _connected(recipe: RecipeTraits) -> str | None:
+    if recipe.connects:
+        return None
+    return (
+        "nothing in the recipe calls ddp_init_group(run_opts), which several processes need before "
+        "the Brain is made"
+    )
+
+
+def _one_backward(recipe: RecipeTraits) -> str | None:
+    if "fit_batch" in recipe.overrides:
+        return (
+            f"{recipe.name} overrides fit_batch{_at(recipe.overrides['fit_batch'])}, and one "
+            "wrapper around everything allows one backward pass for a batch"
+        )
+    if recipe.optimizers is not None and recipe.optimizers > 1:
+        return (
+            f"{recipe.name} has {recipe.optimizers} optimizers, and one wrapper around everything "
+            "expects every parameter in every backward pass"
+        )
+    return None
+
+
+def _optimizer_behind_sharding(recipe: RecipeTraits) -> str | None:
+    if not recipe.early_optimizer:
+        return None
+    return (
+        f"an optimizer is made at {recipe.early_optimizer}, before the modules are sharded, and "
+        "would step parameters that are there no more; make it in init_optimizers, or give "
+        "opt_class"
+    )
+
+
+def _automatic(recipe: RecipeTraits) -> str | None:
+    return why_not_automatic(recipe, "the strategy DeepSpeed")
+
+
+DDP, WHOLE_MODULE_DDP, FSDP2, DEEPSPEED = "ddp", "whole_module_ddp", "fsdp2", "deepspeed"
+
+STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
+    {
+        DDP: StrategyRules(
+            "DDP", "each trainable entry of modules is wrapped on its own", (_connected,)
+        ),
+        WHOLE_MODULE_DDP: StrategyRules(
+            "DDP, whole", "one wrapper around all modules", (_connected, _one_backward)
+        ),
+        FSDP2: StrategyRules(
+            "FSDP2",
+            "each entry of modules is sharded on its own; fit_batch may own its backward passes",
+            (_connected, _optimizer_behind_sharding),
+        ),
+        DEEPSPEED: StrategyRules(
+            "DeepSpeed", "Lightning steps the optimizer", (_connected, _automatic)
+        ),
+    }
+)
+"""Every strategy for several processes, by the name that doctor's report has for it."""
+
+
+def why_not(strategy: str, recipe: RecipeTraits) -> str | None:
+    """Return why the recipe cannot use a strategy of ``STRATEGY_RULES``, or None when it can."""
+    for rule in STRATEGY_RULES[strategy].rules:
+        reason = rule(recipe)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _at(place: str) -> str:
+    return f" ({place})" if place else ""
