@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from brain_lightning.engine.brain_module import BrainModule
     from brain_lightning.engine.optimizer_hooks import OptimizerHooks
     from brain_lightning.engine.resume import Resume
+    from brain_lightning.engine.train_log_repeats import RepeatedLines
 
 ATTRIBUTE = "_brain_lightning"
 """The one attribute of a Brain that belongs to the engine."""
@@ -36,6 +37,9 @@ class Connection:
         self.interval_saver = IntervalSaver()
         self.resume: Resume | None = None
         """What the checkpoint that was recovered last has for an exact resume."""
+
+        self.repeated_lines: RepeatedLines | None = None
+        """What the train logs have behind the point from which the fit in progress goes on."""
 
         self.stage_is_ending = False
         """Whether ``on_stage_end(TRAIN)`` is in progress: what it logs belongs to the epoch."""

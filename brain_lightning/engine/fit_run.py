@@ -26,6 +26,7 @@ from brain_lightning.engine.random_replay import (
 )
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
+from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.random_states import random_states
@@ -80,6 +81,8 @@ class FitRun:
         self._resume: Resume | None = None
         self.is_trial = False
         """Whether a callback tries training out: what is trained is taken back afterwards."""
+        self.is_inner = False
+        """Whether it runs inside of another run."""
         self.step_in_progress = False
         """Whether a batch is being trained on right now."""
         self.phase = START
@@ -96,15 +99,25 @@ class FitRun:
     def start(self, trainer: pl.Trainer, steps: internals.StepCounter) -> None:
         """Bring Lightning's counters to where the recipe is, after a recovery as well."""
         steps.restore(self.brain.optimizer_step)
-        self._resume = connection_of(self.brain).resume
+        connection = connection_of(self.brain)
+        self._resume = connection.resume
         if self._resume is not None and self._position is None:
             self._resume.restore_callbacks(trainer)
+        connection.repeated_lines = self._repeated_lines()
         upcoming = self.epochs.upcoming() if self.epochs is not None else None
         if upcoming is not None:
             # range(n) counts from zero; an EpochCounter from one, as SpeechBrain's loggers do.
             if self._position is None:
                 self._first_number = 0 if upcoming == 0 else 1
             internals.set_current_epoch(trainer, upcoming - self._first_number)
+
+    def _repeated_lines(self) -> RepeatedLines | None:
+        if self.epochs is None or self.is_inner:
+            return connection_of(self.brain).repeated_lines
+        if self._resume is not None:
+            return self._resume.repeated_lines(self.brain)
+        sizes = sizes_at_the_start(self.brain)
+        return None if sizes is None else RepeatedLines(self.brain, sizes)
 
     def go_to(self, trainer: pl.Trainer, position: FitPosition, resumed: Sequence[object]) -> None:
         """Go on from a Lightning checkpoint; called before ``start``.
@@ -209,7 +222,7 @@ class FitRun:
             self._pass_over_training(epoch, resume)
             return
         if resume is not None:
-            resume.before_epoch()
+            resume.before_epoch(self.brain)
         self.training.open(epoch)
         self.phase = TRAINING
         if self.train_tickets is not None:

@@ -19,6 +19,7 @@ import torch
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
+from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.ground.failure_board import session_of_group
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.parts.checkpoints.random_states import random_states
@@ -43,6 +44,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "gradients": _gradients(brain) if ranks.gradients is None else ranks.gradients,
         "callbacks": {},
         "callback_checkpoint": {},
+        "train_logs": train_log_sizes(brain, connection_of(brain).repeated_lines),
     }
     if fitting and module is not None:
         state["callbacks"] = _callback_states(module.trainer)
@@ -141,9 +143,19 @@ class Resume:
             for callback in _checkpoint_writers(trainer):
                 callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
 
-    def before_epoch(self) -> None:
-        """Go on, if the checkpoint was saved at the end of an epoch."""
+    def repeated_lines(self, brain: BrainProtocol) -> RepeatedLines:
+        """Return what the train logs have behind the checkpoint."""
+        return RepeatedLines(brain, self._state.get("train_logs", {}))
+
+    def before_epoch(self, brain: BrainProtocol) -> None:
+        """Go on, if the checkpoint was saved at the end of an epoch.
+
+        One that a recipe saves in ``on_stage_end(TRAIN)`` still has the epoch's numbers, which are
+        set back right behind that moment.
+        """
         if self._end_of_epoch:
+            brain.step = 0
+            brain.avg_train_loss = 0.0
             self.set_random_states()
 
     def set_random_states(self) -> None:

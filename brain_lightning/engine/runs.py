@@ -26,6 +26,7 @@ from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_l
 from brain_lightning.engine.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.train_log_forwarding import forwarded_train_logs
+from brain_lightning.engine.train_log_repeats import forget_start
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.engine.trainer_configuration import make_trainer, plain_loading
 from brain_lightning.parts.epochs.epoch_source import EpochSource
@@ -58,6 +59,9 @@ def run_fit(
     run = FitRun(brain, EpochSource(epoch_counter), train_loader, valid_loader, bar, epoch_counter)
     run.datamodule = datamodule
     module = BrainModule(brain, fit_run=run)
+    connection = connection_of(brain)
+    run.is_inner = connection.module is not None
+    outer_lines = connection.repeated_lines
 
     def start(trainer: pl.Trainer) -> None:
         if ckpt_path is None and saves_on_exception(callbacks_of(trainer)):
@@ -74,7 +78,11 @@ def run_fit(
 
     try:
         _start(brain, bar, start, recipe_validates=run.recipe_validates)
+        if not run.is_inner:
+            forget_start(brain)
     finally:
+        forget_start(brain, only_if_saved=True)
+        connection.repeated_lines = outer_lines
         run.release()
 
 

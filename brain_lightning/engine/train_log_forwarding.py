@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
 from typing import Any
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import Connection, connection_of
 from brain_lightning.engine.published_metrics import named_loss, publish
+from brain_lightning.engine.train_log_repeats import train_loggers
 
 _STAGES = ("train", "valid", "test")
 
@@ -22,28 +23,28 @@ def forwarded_train_logs(brain: BrainProtocol) -> Iterator[None]:
     names. A loss that is the stage's own average is left out: it is published anyway.
     """
     connection = connection_of(brain)
-    values = getattr(getattr(brain, "hparams", None), "__dict__", {})
     with ExitStack() as stack:
-        for value in list(values.values()):
-            if callable(getattr(value, "log_stats", None)) and not isinstance(value, type):
-                stack.enter_context(_observed(value, connection))
+        for name, value in train_loggers(brain).items():
+            stack.enter_context(_observed(name, value, connection))
         yield
 
 
 @contextmanager
-def _observed(train_logger: Any, connection: Connection) -> Iterator[None]:
+def _observed(name: str, train_logger: Any, connection: Connection) -> Iterator[None]:
     own = vars(train_logger)
     if "log_stats" in own:  # observed already, by an outer run
         yield
         return
-    train_logger.log_stats = _forwarding(train_logger.log_stats, connection)
+    train_logger.log_stats = _forwarding(name, train_logger, connection)
     try:
         yield
     finally:
         del train_logger.log_stats
 
 
-def _forwarding(log_stats: Callable[..., Any], connection: Connection) -> Callable[..., Any]:
+def _forwarding(name: str, train_logger: Any, connection: Connection) -> Callable[..., Any]:
+    log_stats = train_logger.log_stats
+
     @wraps(log_stats)
     def log_and_publish(
         stats_meta: Mapping[str, Any],
@@ -52,7 +53,9 @@ def _forwarding(log_stats: Callable[..., Any], connection: Connection) -> Callab
         test_stats: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Any:
-        result = log_stats(stats_meta, train_stats, valid_stats, test_stats, **options)
+        repeats = connection.repeated_lines
+        with nullcontext() if repeats is None else repeats.left_out(name, train_logger):
+            result = log_stats(stats_meta, train_stats, valid_stats, test_stats, **options)
         values = dict(stats_meta)
         for stage, stats in zip(_STAGES, (train_stats, valid_stats, test_stats), strict=True):
             values |= {f"{stage}_{name}": value for name, value in (stats or {}).items()}

@@ -172,8 +172,7 @@ def run(folder: Path, setting: Setting, interrupt_at: int | None) -> dict[str, A
         **{f"second.{name}": value for name, value in brain.modules.second.state_dict().items()},
         "optimizer": brain.first.state_dict(),
         "step": brain.optimizer_step,
-        # A kill between the line of an epoch and the save behind it has the line written again.
-        "log": list(dict.fromkeys((folder / "train_log.txt").read_text().splitlines())),
+        "log": (folder / "train_log.txt").read_text(),
     }
 
 
