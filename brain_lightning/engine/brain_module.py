@@ -224,6 +224,11 @@ class BrainModule(BrainGovernedModule):
         set_learning_rate(discover_optimizers(self.brain), value)
 
     @property
+    def fit_run(self) -> FitRun | None:
+        """The fit in progress, or the validation; None in a test."""
+        return self._fit_run
+
+    @property
     def _run(self) -> FitRun:
         assert self._fit_run is not None
         return self._fit_run

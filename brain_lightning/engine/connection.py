@@ -73,6 +73,13 @@ class Connection:
         return self._modules[-1] if self._modules else None
 
     @property
+    def step_in_epoch(self) -> int | None:
+        """Training batches done in the epoch while a validation interrupts it, else None."""
+        module = self.module
+        run = None if module is None else module.fit_run
+        return None if run is None else run.interrupted_at
+
+    @property
     def decides_together(self) -> bool:
         """Whether a fit of several processes is in progress."""
         module = self.module

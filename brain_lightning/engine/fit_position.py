@@ -49,6 +49,9 @@ class FitPosition:
     generators: dict[str, Any] = field(default_factory=dict)
     """The states of the loader's own generators."""
 
+    validation_due: bool = False
+    """Whether, by ``val_interval_steps``, validation comes before the next batch."""
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as a dictionary to be saved."""
         return asdict(self)

@@ -29,6 +29,7 @@ from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.ground.stage import Stage
+from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
@@ -76,6 +77,7 @@ class FitRun:
         self.training = TrainingStage(brain, self.train_tickets, self.bar)
         self.validation: EvaluationPass | None = None
         self._validated = False
+        self._validated_at: int | None = None
         self._training_step: int | None = None
         self._first_number = 1
         self._resume: Resume | None = None
@@ -103,6 +105,9 @@ class FitRun:
         self._resume = connection.resume
         if self._resume is not None and self._position is None:
             self._resume.restore_callbacks(trainer)
+            before = self._resume.batches_before_epoch(self.brain)
+            if before is not None:
+                internals.set_total_batches(trainer, before)
         connection.repeated_lines = self._repeated_lines()
         upcoming = self.epochs.upcoming() if self.epochs is not None else None
         if upcoming is not None:
@@ -177,7 +182,28 @@ class FitRun:
             random_states=self._states_to_go_on_with(in_validation),
             start_states=None if tickets is None else tickets.start_states,
             generators={} if tickets is None else generator_states(tickets.loader),
+            validation_due=self._owes_validation(trainer),
         )
+
+    def validation_schedule(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """Return what ``val_interval_steps`` goes by, for the Checkpointer's checkpoints."""
+        return {
+            "total_batches": internals.total_batches(trainer),
+            "validation_due": self._owes_validation(trainer),
+        }
+
+    @property
+    def interrupted_at(self) -> int | None:
+        """Batches done in the epoch while a validation interrupts its training, else None."""
+        return self._training_step
+
+    def _owes_validation(self, trainer: pl.Trainer) -> bool:
+        """Whether the last batch was one behind which comes the validation of the interval."""
+        interval = connection_of(self.brain).settings.val_interval_steps
+        if not interval or self.epochs is None or self.valid_loader is None:
+            return False
+        total = internals.total_batches(trainer)
+        return total > 0 and total % interval == 0 and self._validated_at != total
 
     def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
         if self.step_in_progress:
@@ -227,7 +253,9 @@ class FitRun:
         self.phase = TRAINING
         if self.train_tickets is not None:
             replay = None if position is None else position.replay(self._loader_resumes)
-            self._open_tickets(trainer, self.train_tickets, resume, replay)
+            due = resume is not None and resume.validation_due
+            due = due or (position is not None and position.validation_due)
+            self._open_tickets(trainer, self.train_tickets, resume, replay, due)
 
     def _open_trial(self, trainer: pl.Trainer) -> None:
         upcoming = None if self.epochs is None else self.epochs.upcoming()
@@ -247,6 +275,7 @@ class FitRun:
         tickets: BatchTickets,
         resume: Resume | None,
         replay: Replay | None,
+        validation_due: bool = False,
     ) -> None:
         self.training.together = decides_together(trainer)
         length = tickets.length()
@@ -258,10 +287,17 @@ class FitRun:
         tickets.open(
             before_first_ticket=partial(internals.set_batches_done, trainer, done),
             before_first_batch=(
-                None if resume is None else partial(resume.before_first_batch, self.brain)
+                None if resume is None else partial(self._go_on, trainer, resume, validation_due)
             ),
             replay=replay,
         )
+
+    def _go_on(self, trainer: pl.Trainer, resume: Resume, validation_due: bool) -> None:
+        resume.before_first_batch(self.brain)
+        length = None if self.train_tickets is None else self.train_tickets.length()
+        # Behind the last batch the TRAIN stage ends first.
+        if validation_due and (length is None or self.brain.step < length):
+            internals.run_validation_loop(trainer)
 
     def begin_batch(self) -> None:
         """Note that a step begins; should an error end it, it is as if it had not begun."""
@@ -373,7 +409,9 @@ class FitRun:
     def _validate_late(self, trainer: pl.Trainer, empty: bool) -> None:
         """Call ``_fit_valid`` where the recipe has its own, or where no batch led to validation."""
         has_data = self.valid_tickets is not None and self.valid_loader is not None
-        if self.recipe_validates or (empty and has_data and internals.validation_is_due(trainer)):
+        by_steps = connection_of(self.brain).settings.val_interval_steps
+        due = self._owes_validation(trainer) if by_steps else internals.validation_is_due(trainer)
+        if self.recipe_validates or (empty and has_data and due):
             with stop_iteration_kept():
                 self.brain._fit_valid(
                     valid_set=self.valid_loader, epoch=self.training.epoch, enable=self.bar.enabled
@@ -394,6 +432,7 @@ class FitRun:
         self._validation_states = random_states()
         if self.training.is_open:
             self._training_step, self.brain.step = self.brain.step, 0
+            set_epoch_in_progress(self.brain.checkpointer, True)
         epoch = self.training.epoch
         if epoch is None:  # the user's Trainer validates alone, or before training
             epoch = trainer.current_epoch + 1
@@ -407,6 +446,7 @@ class FitRun:
         """Close the VALID stage and go on training where it was interrupted; return the loss."""
         validation, self.validation = self.validation, None
         assert validation is not None
+        self._validated_at = internals.total_batches(trainer)
         if trainer.sanity_checking or self.is_trial:
             # The end of a VALID stage is where recipes change learning rates and save.
             validation.abandon()
@@ -418,9 +458,16 @@ class FitRun:
                 self.phase = DONE
         if self._training_step is not None:
             self.brain.step, self._training_step = self._training_step, None
+            set_epoch_in_progress(self.brain.checkpointer, False)
             self.brain.modules.train()
         self._validation_states = None
         return average
+
+
+def set_epoch_in_progress(checkpointer: object, value: bool) -> None:
+    """Tell a Checkpointer whether what is saved now is from the middle of an epoch."""
+    if isinstance(checkpointer, Checkpointer):
+        checkpointer.epoch_in_progress = value
 
 
 def _plain(average: Any) -> Any:

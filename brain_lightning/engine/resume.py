@@ -42,11 +42,15 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "random_states_of_ranks": ranks.random_states,
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
         "gradients": _gradients(brain) if ranks.gradients is None else ranks.gradients,
+        "total_batches": None,
+        "validation_due": False,
         "callbacks": {},
         "callback_checkpoint": {},
         "train_logs": train_log_sizes(brain, connection_of(brain).repeated_lines),
     }
     if fitting and module is not None:
+        if module.fit_run is not None:
+            state |= module.fit_run.validation_schedule(module.trainer)
         state["callbacks"] = _callback_states(module.trainer)
         state["callback_checkpoint"] = _callback_checkpoint(module)
     return state
@@ -163,6 +167,18 @@ class Resume:
         set_own_random_states(
             self._state["random_states"], self._state.get("random_states_of_ranks", [])
         )
+
+    def batches_before_epoch(self, brain: BrainProtocol) -> int | None:
+        """Return the training batches done in all epochs before this one, where they are known."""
+        total = self._state.get("total_batches")
+        if total is None:
+            return None
+        return int(total) if self._end_of_epoch else max(0, int(total) - brain.step)
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether the run was about to validate in the middle of an epoch."""
+        return bool(self._state.get("validation_due")) and not self._end_of_epoch
 
     def before_first_batch(self, brain: BrainProtocol) -> None:
         """Go on, if the checkpoint was saved in the middle of an epoch."""

@@ -18,7 +18,7 @@ from brain_lightning.engine.brain_module import BrainModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.failures import failures_told
-from brain_lightning.engine.fit_run import FitRun
+from brain_lightning.engine.fit_run import FitRun, set_epoch_in_progress
 from brain_lightning.engine.joint_step import decides_together
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
 from brain_lightning.engine.progress_bar import StageBar
@@ -82,6 +82,7 @@ def run_fit(
             forget_start(brain)
     finally:
         forget_start(brain, only_if_saved=True)
+        set_epoch_in_progress(brain.checkpointer, False)
         connection.repeated_lines = outer_lines
         run.release()
 

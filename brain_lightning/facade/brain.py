@@ -687,8 +687,11 @@ class Brain:
     @mark_as_saver
     @brain_default
     def _save(self, path: str | Path) -> None:
-        connection_of(self).publish_meta(read_draft_meta(Path(path).parent))
-        write_brain_state(path, self.step, self.avg_train_loss, self.optimizer_step)
+        connection = connection_of(self)
+        connection.publish_meta(read_draft_meta(Path(path).parent))
+        interrupted_at = connection.step_in_epoch
+        step = self.step if interrupted_at is None else interrupted_at
+        write_brain_state(path, step, self.avg_train_loss, self.optimizer_step)
         write_resume_file(path, capture_resume_state(self))
 
     @mark_as_loader

@@ -100,6 +100,7 @@ class Setting:
     loader: dict[str, Any] = field(default_factory=dict)
     data: str = "map"
     callbacks: Callable[[], list[Any]] = list
+    validates_in_epochs: bool = False
 
 
 class Recipe(Brain):
@@ -153,6 +154,15 @@ class Recipe(Brain):
         self.checkpointer.save_and_keep_only(meta={"loss": stage_loss}, min_keys=["loss"])
 
 
+class InEpochs(Recipe):
+    """Validates in the middle of epochs, and saves then as if one had ended."""
+
+    def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+        if stage == Stage.VALID:
+            self.train_loss = self.avg_train_loss
+            super().on_stage_end(stage, stage_loss, epoch)
+
+
 def run(folder: Path, setting: Setting, interrupt_at: int | None) -> dict[str, Any] | None:
     """Train as far as it goes; return what a finished run ends with."""
     brain, counter, train, valid, loader = prepared(folder, setting)
@@ -184,7 +194,7 @@ def prepared(folder: Path, setting: Setting) -> tuple[Recipe, Any, Any, Any, dic
     examples = [(torch.randn(4), torch.randn(2)) for _ in range(EXAMPLES)]
     counter = EpochCounter(EPOCHS)
     recoverables = {"first": first, "second": second, "counter": counter}
-    brain = Recipe(
+    brain = (InEpochs if setting.validates_in_epochs else Recipe)(
         {"first": first, "second": second},
         hparams={"train_logger": FileTrainLogger(str(folder / "train_log.txt"), precision=9)},
         run_opts={"noprogressbar": True, "device": "cpu", **setting.options},

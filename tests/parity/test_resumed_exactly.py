@@ -39,6 +39,9 @@ SETTINGS = {
     "looped loader": Setting({"ckpt_interval_steps": 1}, data="looped"),
     "batch sampler": Setting({"ckpt_interval_steps": 1}, data="batch sampler"),
     "sampler": Setting({"ckpt_interval_steps": 1}, data="sampler"),
+    "validation by steps": Setting(
+        {"ckpt_interval_steps": 1, "val_interval_steps": 4}, validates_in_epochs=True
+    ),
     "stream": Setting({"ckpt_interval_steps": 1}, data="stream"),
 }
 
@@ -113,6 +116,17 @@ def test_the_test_can_fail(tmp_path: Path, reference_folder: Path) -> None:
         if path.name in ("brain.ckpt.resume", "checksums.json"):
             path.unlink()
     assert not same(run(tmp_path, SETTINGS["plain"], None), expected)
+
+
+# Four and five are before the first validation and in it, nine and ten are around the end of the
+# epoch; the validation behind the last batch of an epoch is the seventh.
+@pytest.mark.parametrize("cuts", [(4,), (5,), (6,), (7,), (10,), (6, 6, 6)], ids=str)
+def test_same_end_with_validation_by_steps(
+    cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
+) -> None:
+    name = "validation by steps"
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    assert same(interrupted(name, tmp_path, cuts), expected)
 
 
 # -- other loaders -----------------------------------------------------------------------------

@@ -91,6 +91,10 @@ class Checkpointer:
         self.custom_load_hooks: dict[str, Hook] = dict(custom_load_hooks or {})
         self.custom_save_hooks: dict[str, Hook] = dict(custom_save_hooks or {})
         self.allow_partial_load = allow_partial_load
+        self.epoch_in_progress = False
+        """Whether to save, whatever is asked for, as in the middle of an epoch.
+
+        Set while validation comes every so many steps: a recipe takes it for the epoch's end."""
         self._before_access: list[Callable[[], None]] = []
         self._tidy_up()
 
@@ -173,7 +177,8 @@ class Checkpointer:
         self._wait_for_writer()
         self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
         self._tidy_up()
-        return CheckpointDraft(self.checkpoints_dir, meta or {}, end_of_epoch, name)
+        is_end = end_of_epoch and not self.epoch_in_progress
+        return CheckpointDraft(self.checkpoints_dir, meta or {}, is_end, name)
 
     @staticmethod
     def _save_alone(hooks: list[ChosenHook], draft: CheckpointDraft) -> Checkpoint:
