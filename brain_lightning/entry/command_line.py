@@ -27,6 +27,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "run RECIPE.py HPARAMS.yaml [OPTIONS]",
             "run a SpeechBrain recipe as it stands, on Lightning",
         ),
+        "doctor": Command(
+            "brain_lightning.entry.doctor_command",
+            "doctor RECIPE.py [HPARAMS.yaml] | --ranks",
+            "say what a recipe will do here, and what is refused, without running it",
+        ),
         "convert": Command(
             "brain_lightning.entry.convert_command",
             "convert SOURCE TARGET | --list PATH",

@@ -65,8 +65,23 @@ def reason_for_automatic(asked: str | None, needed: str | None) -> str | None:
     return needed
 
 
+def overridden_by(recipe: RecipeTraits) -> dict[str, str]:
+    """Return what of ``OWNED_BY_LIGHTNING`` the recipe overrides, and where."""
+    return {name: recipe.overrides[name] for name in OWNED_BY_LIGHTNING if name in recipe.overrides}
+
+
+def obstacle_to_automatic(recipe: RecipeTraits) -> str | None:
+    """Return what of this recipe keeps Lightning from stepping its optimizer, or None."""
+    overridden = overridden_by(recipe)
+    if overridden:
+        return f"{recipe.name} overrides {placed(overridden)}, which Lightning would do instead"
+    if recipe.optimizers not in (None, 1):
+        return f"{recipe.name} has {recipe.optimizers} optimizers, and exactly one is needed"
+    return None
+
+
 def why_not_automatic(recipe: RecipeTraits, reason: str) -> str | None:
-    """Return why Lightning cannot step this recipe's optimizer, or None when it can.
+    """Return why this recipe is refused with automatic optimization, or None when it is not.
 
     Arguments
     ---------
@@ -75,19 +90,11 @@ def why_not_automatic(recipe: RecipeTraits, reason: str) -> str | None:
     reason:
         What asks for automatic optimization, as the user would name it.
     """
-    overridden = {
-        name: recipe.overrides[name] for name in OWNED_BY_LIGHTNING if name in recipe.overrides
-    }
-    if overridden:
-        return (
-            f"Automatic optimization was asked for by {reason}, but {recipe.name} overrides "
-            f"{placed(overridden)}, which Lightning would do instead. Use manual optimization, "
-            f"the default, without {reason}, or remove the override."
-        )
-    if recipe.optimizers not in (None, 1):
-        return (
-            f"Automatic optimization was asked for by {reason} and needs exactly one optimizer, "
-            f"but {recipe.name} has {recipe.optimizers}. Use manual optimization, the default, "
-            f"without {reason}."
-        )
-    return None
+    obstacle = obstacle_to_automatic(recipe)
+    if obstacle is None:
+        return None
+    advice = ", or remove the override" if overridden_by(recipe) else ""
+    return (
+        f"Automatic optimization was asked for by {reason}, but {obstacle}. Use manual "
+        f"optimization, the default, without {reason}{advice}."
+    )

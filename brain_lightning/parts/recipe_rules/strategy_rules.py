@@ -9,7 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from brain_lightning.parts.recipe_rules.optimization_rules import why_not_automatic
+from brain_lightning.parts.recipe_rules.optimization_rules import (
+    is_deepspeed,
+    obstacle_to_automatic,
+)
 from brain_lightning.parts.recipe_rules.recipe_traits import RecipeTraits
 
 Rule = Callable[[RecipeTraits], "str | None"]
@@ -23,6 +26,8 @@ class StrategyRules:
     title: str
     does: str
     rules: tuple[Rule, ...]
+    package: str | None = None
+    """What must be installed for it."""
 
 
 def _connected(recipe: RecipeTraits) -> str | None:
@@ -58,10 +63,6 @@ def _optimizer_behind_sharding(recipe: RecipeTraits) -> str | None:
     )
 
 
-def _automatic(recipe: RecipeTraits) -> str | None:
-    return why_not_automatic(recipe, "the strategy DeepSpeed")
-
-
 DDP, WHOLE_MODULE_DDP, FSDP2, DEEPSPEED = "ddp", "whole_module_ddp", "fsdp2", "deepspeed"
 
 STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
@@ -78,11 +79,31 @@ STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
             (_connected, _optimizer_behind_sharding),
         ),
         DEEPSPEED: StrategyRules(
-            "DeepSpeed", "Lightning steps the optimizer", (_connected, _automatic)
+            "DeepSpeed",
+            "Lightning steps the optimizer",
+            (_connected, obstacle_to_automatic),
+            "deepspeed",
         ),
     }
 )
 """Every strategy for several processes, by the name that doctor's report has for it."""
+
+
+_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "ddp": DDP,
+        "ddp_find_unused_parameters_true": DDP,
+        "fsdp2": FSDP2,
+        "FSDP2": FSDP2,
+        "DeepSpeedStrategy": DEEPSPEED,
+    }
+)
+"""Values of ``trainer.strategy``, and classes of strategies -> the strategy."""
+
+
+def strategy_named(name: object) -> str | None:
+    """Return the strategy of ``STRATEGY_RULES`` that a value of ``trainer.strategy`` means."""
+    return DEEPSPEED if is_deepspeed(name) else _NAMES.get(str(name))
 
 
 def why_not(strategy: str, recipe: RecipeTraits) -> str | None:

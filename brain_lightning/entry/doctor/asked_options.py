@@ -1,0 +1,168 @@
+"""The run options that a recipe's file, its constructor and its command line ask for."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import ruamel.yaml
+
+from brain_lightning.entry.doctor.findings import Finding, Place
+from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
+from brain_lightning.ground.errors import OptionError
+from brain_lightning.parts.options.declarations import default_values, option_fields
+from brain_lightning.parts.options.run_options import RunOptions
+from brain_lightning.parts.options.trainer_arguments import merged
+
+COMMAND_LINE = "the command line"
+
+
+@dataclass(frozen=True)
+class AskedOptions:
+    """Options that somebody gives, each with where; the rest have their defaults."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    places: Mapping[str, Place | None] = field(default_factory=dict)
+    """None for what the command line gives."""
+    problems: tuple[Finding, ...] = ()
+
+    def get(self, name: str) -> Any:
+        """Return the value of an option."""
+        return self.values[name] if name in self.values else default_values()[name]
+
+    def place_of(self, name: str) -> Place | None:
+        """Return where an option stands, None for the command line or nowhere."""
+        return self.places.get(name)
+
+    @property
+    def trainer(self) -> Mapping[str, Any]:
+        """The Trainer arguments."""
+        value = self.get("trainer")
+        return value if isinstance(value, Mapping) else {}
+
+    def with_constructor(
+        self, run_opts: Mapping[str, Any], trainer: Mapping[str, Any], place: Place
+    ) -> AskedOptions:
+        """Return the options with those that the constructor gets as literals."""
+        values, places = dict(self.values), dict(self.places)
+        for name, value in run_opts.items():
+            if name in option_fields():
+                values[name], places[name] = value, place
+        if trainer:
+            values["trainer"] = merged(trainer, self.trainer)
+            places["trainer"] = place
+        return replace(self, values=values, places=places)
+
+
+class WrongCommandLineError(ValueError):
+    """The options of the command line cannot be understood."""
+
+
+def parse_command_line(arguments: Sequence[str]) -> tuple[RunOptions, dict[str, Any]]:
+    """Return the run options and the overrides of hyperparameters of a recipe's command line.
+
+    Raises
+    ------
+    WrongCommandLineError
+        When an option has a wrong value.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            _, options, text = RunOptions.from_command_line_args(["hparams.yaml", *arguments])
+    except SystemExit as error:
+        last = said.getvalue().strip().rpartition("\n")[2]
+        raise WrongCommandLineError(re.sub(r"^.*?error: ", "", last)) from error
+    overrides = ruamel.yaml.YAML(typ="safe", pure=True).load(text) or {}
+    return options, dict(overrides)
+
+
+def asked_options(nodes: HyperparameterNodes | None, run_opts: RunOptions) -> AskedOptions:
+    """Return what the file of hyperparameters and the command line give, checked together."""
+    values: dict[str, Any] = {}
+    places: dict[str, Place | None] = {}
+    if nodes is not None:
+        for name in (each for each in nodes.top if each in option_fields()):
+            values[name], places[name] = nodes.value(name), nodes.places[name]
+    for name in run_opts.overridden_args:
+        given = run_opts[name]
+        if name == "trainer":
+            given = merged(values.get("trainer") or {}, given)
+        values[name], places[name] = given, None
+    asked = AskedOptions(values, places)
+    return replace(asked, problems=(*_wrong_values(asked), *_wrong_trainer(asked, nodes)))
+
+
+def _wrong_values(asked: AskedOptions) -> Iterator[Finding]:
+    """Check each value as the Brain's constructor does, but for what this machine has."""
+    from brain_lightning.parts.options.resolution import resolve_options
+
+    plain = {
+        name: value
+        for name, value in asked.values.items()
+        if name not in ("device", "trainer") and not isinstance(value, NamedObject)
+    }
+    if asked.get("device") == "cpu":
+        plain["device"] = "cpu"
+    else:
+        plain.update({"device": "cpu", **_without_fp16(plain)})
+    with contextlib.suppress(TypeError):
+        try:
+            resolve_options(hparams=plain)
+        except OptionError as error:
+            name = next((each for each in plain if str(error).startswith(each)), "")
+            yield Finding(str(error).rstrip("."), asked.place_of(name))
+
+
+def _without_fp16(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What to check in place of fp16, which another machine than this one may have."""
+    names = ("precision", "eval_precision")
+    changed: dict[str, Any] = {name: "bf16" for name in names if values.get(name) == "fp16"}
+    return {**changed, "auto_mix_prec": False}
+
+
+def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> Iterator[Finding]:
+    if "trainer" not in asked.values:
+        return
+    # Only here is Lightning needed, whose import takes seconds.
+    from brain_lightning.engine.trainer_configuration import (
+        REFUSED_CALLBACKS,
+        check_trainer_mapping,
+    )
+
+    trainer = asked.values["trainer"]
+    names = list(trainer) if isinstance(trainer, Mapping) else [None]
+    for name in names:
+        part = trainer if name is None else {name: _checkable(trainer[name])}
+        if isinstance(part, Mapping) and name == "callbacks":
+            continue
+        try:
+            check_trainer_mapping(part)
+        except OptionError as error:
+            yield Finding(str(error).rstrip("."), _place_in_trainer(asked, nodes, name))
+    for callback in _objects(asked.trainer.get("callbacks")):
+        for kind, reason in REFUSED_CALLBACKS.items():
+            if callback.name.split(".")[-1] == kind.__name__:
+                message = f"the callback {kind.__name__} cannot work here, because {reason}"
+                yield Finding(message, callback.place)
+
+
+def _checkable(value: Any) -> Any:
+    return None if isinstance(value, NamedObject) else value
+
+
+def _objects(value: Any) -> list[NamedObject]:
+    listed = value if isinstance(value, list) else [value]
+    return [each for each in listed if isinstance(each, NamedObject)]
+
+
+def _place_in_trainer(
+    asked: AskedOptions, nodes: HyperparameterNodes | None, name: str | None
+) -> Place | None:
+    if nodes is None or asked.place_of("trainer") is None:
+        return asked.place_of("trainer")
+    return nodes.place_of("trainer", *([] if name is None else [str(name)]))

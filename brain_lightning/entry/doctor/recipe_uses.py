@@ -1,0 +1,298 @@
+"""What the Python of a recipe does with Brain, torch.distributed and optimizers."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from brain_lightning.entry.doctor.brain_classes import BrainClass, Function, brain_class
+from brain_lightning.entry.doctor.brain_interface import ATTRIBUTES, BRAIN_NAMES, METHODS
+from brain_lightning.entry.doctor.findings import Place
+from brain_lightning.entry.doctor.hyperparameter_nodes import NamedObject
+from brain_lightning.entry.doctor.source_files import ClassFound, SourceFile, SourceTree
+from brain_lightning.parts.options.declarations import option_fields
+
+_CONNECTING = ("ddp_init_group", "init_process_group")
+_SAVING = ("save_and_keep_only", "save_checkpoint")
+
+
+@dataclass
+class ClassUses:
+    """What the methods of one Brain class do."""
+
+    reads: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+    backward: list[Place] = field(default_factory=list)
+    """Where ``.backward(...)`` is called."""
+    replaced_on_objects: dict[str, Place] = field(default_factory=dict)
+    """Methods of Brain that are assigned to an object: ``brain.fit_batch = ...``."""
+    missing: list[Place] = field(default_factory=list)
+    """Where ``_fit_train`` is called, which is SpeechBrain's loop."""
+    optimizers: int | None = None
+    """How many optimizers ``init_optimizers`` makes, where it can be counted."""
+
+
+@dataclass
+class Construction:
+    """One call that makes a Brain."""
+
+    place: Place
+    arguments: dict[str, Any]
+
+
+@dataclass
+class RecipeUses:
+    """What the recipe does outside of its Brain classes, or in any of them."""
+
+    connects: bool = False
+    constructions: dict[str, list[Construction]] = field(default_factory=dict)
+    """Name of a Brain class -> the calls that make one; "Brain" for Brain itself."""
+    early_optimizers: list[Place] = field(default_factory=list)
+    """Where the script makes an optimizer itself, outside of functions that Brain calls."""
+    distributed: dict[str, Place] = field(default_factory=dict)
+    """What is used of torch.distributed, and where first."""
+    patched: dict[str, dict[str, Place]] = field(default_factory=dict)
+    """Name of a Brain class -> methods that the script puts on it or on an object of it."""
+    imported: dict[str, Place] = field(default_factory=dict)
+    """Dotted names of SpeechBrain's that the files use, and where first."""
+    fits: bool = False
+    validates: bool = False
+    evaluates: bool = False
+    meta_keys: set[str] = field(default_factory=set)
+    """Keys of the meta that checkpoints are saved with."""
+
+
+def class_uses(brain: BrainClass) -> ClassUses:
+    """Read the methods of a Brain class and of those that it inherits from in the recipe."""
+    uses = ClassUses()
+    known = ATTRIBUTES | METHODS | option_fields().keys()
+    for source, function in brain.functions():
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute):
+                _note_attribute(uses, node, source, _self_name(function), known)
+            if isinstance(node, ast.Call) and _called(node) == "backward":
+                uses.backward.append(source.place(node))
+    uses.reads -= {"_fit_train"}
+    member = brain.members.get("init_optimizers")
+    if member is not None and member.function is not None:
+        uses.optimizers = _count_optimizers(member.function)
+    return uses
+
+
+def _note_attribute(
+    uses: ClassUses, node: ast.Attribute, source: SourceFile, self_name: str, known: Set[str]
+) -> None:
+    owner = node.value
+    of_super = isinstance(owner, ast.Call) and _called(owner) == "super"
+    if node.attr == "_fit_train" and (of_super or _is_name(owner, self_name)):
+        uses.missing.append(source.place(node))
+    if not _is_name(owner, self_name) or node.attr not in known:
+        return
+    if isinstance(node.ctx, ast.Load):
+        uses.reads.add(node.attr)
+    else:
+        uses.writes.add(node.attr)
+        if node.attr in METHODS:
+            uses.replaced_on_objects.setdefault(node.attr, source.place(node))
+
+
+def _self_name(function: Function) -> str:
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    return arguments[0].arg if arguments else ""
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _count_optimizers(function: Function) -> int | None:
+    """Count those of ``optimizers_dict``, or the attributes that are made by an optimizer class."""
+    made: set[str] = set()
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            if not isinstance(target, ast.Attribute):
+                continue
+            if target.attr == "optimizers_dict" and isinstance(node.value, ast.Dict):
+                return len(node.value.keys)
+            if isinstance(node.value, ast.Call) and "opt" in _called(node.value).lower():
+                made.add(target.attr)
+    return len(made) or None
+
+
+def recipe_uses(tree: SourceTree) -> RecipeUses:
+    """Read everything else in the files of a recipe."""
+    uses = RecipeUses()
+    for source in tree.files:
+        _note_patches(uses, source, tree)
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Call):
+                _note_call(uses, node, source, tree)
+            if isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, ast.Load):
+                _note_name(uses, node, source, tree)
+    for node in _run_by_the_script(tree.script.tree.body):
+        name = tree.meaning(node.func, tree.script)
+        if isinstance(name, str) and _is_optimizer(name):
+            uses.early_optimizers.append(tree.script.place(node))
+    return uses
+
+
+def _note_call(uses: RecipeUses, node: ast.Call, source: SourceFile, tree: SourceTree) -> None:
+    called = _called(node)
+    if called in _CONNECTING:
+        uses.connects = True
+    elif called == "fit":
+        uses.fits = True
+        names = {keyword.arg for keyword in node.keywords}
+        uses.validates |= len(node.args) >= 3 or not names.isdisjoint({"valid_set", "datamodule"})
+    elif called == "evaluate":
+        uses.evaluates = True
+    elif called in _SAVING:
+        uses.meta_keys |= set(_meta_keys(node, source))
+    name = _brain_name(node.func, source, tree)
+    if name is not None:
+        made = Construction(source.place(node), _arguments(node, source, tree))
+        uses.constructions.setdefault(name, []).append(made)
+
+
+def _brain_name(node: ast.expr, source: SourceFile, tree: SourceTree) -> str | None:
+    meaning = tree.meaning(node, source)
+    if isinstance(meaning, ClassFound):
+        return meaning.definition.name if brain_class(meaning, tree) is not None else None
+    return "Brain" if meaning in BRAIN_NAMES else None
+
+
+def _note_name(
+    uses: RecipeUses, node: ast.Attribute | ast.Name, source: SourceFile, tree: SourceTree
+) -> None:
+    name = tree.meaning(node, source)
+    if not isinstance(name, str) or "." not in name:
+        return
+    if name.startswith("torch.distributed."):
+        uses.distributed.setdefault(name, source.place(node))
+    elif name.startswith("speechbrain."):
+        uses.imported.setdefault(name, source.place(node))
+
+
+def _note_patches(uses: RecipeUses, source: SourceFile, tree: SourceTree) -> None:
+    """Note ``brain.fit_batch = ...`` and ``MyBrain.fit_batch = ...``."""
+    assigned = [node for node in ast.walk(source.tree) if isinstance(node, ast.Assign)]
+    owners = {name: name for name in source.classes}
+    for node in assigned:
+        made = (
+            _brain_name(node.value.func, source, tree) if isinstance(node.value, ast.Call) else None
+        )
+        for target in node.targets:
+            if made is not None and isinstance(target, ast.Name):
+                owners[target.id] = made
+    for node in assigned:
+        for target in node.targets:
+            if not isinstance(target, ast.Attribute) or target.attr not in METHODS:
+                continue
+            owner = target.value.id if isinstance(target.value, ast.Name) else ""
+            if owner in owners:
+                of_class = uses.patched.setdefault(owners[owner], {})
+                of_class.setdefault(target.attr, source.place(node))
+
+
+def _is_optimizer(name: str) -> bool:
+    parts = name.split(".")
+    return parts[:2] == ["torch", "optim"] and len(parts) == 3 and parts[2][:1].isupper()
+
+
+def is_optimizer(name: str) -> bool:
+    """Whether a dotted name is that of an optimizer class of torch's."""
+    return _is_optimizer(name)
+
+
+def _run_by_the_script(body: list[ast.stmt]) -> Iterator[ast.Call]:
+    """Yield the calls that the script makes itself; what a lambda or a def holds, it does not."""
+    pending: list[ast.AST] = list(body)
+    while pending:
+        node = pending.pop()
+        is_main = isinstance(node, ast.FunctionDef) and node.name == "main"
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Lambda)) and not is_main:
+            continue
+        if isinstance(node, ast.Call):
+            yield node
+        pending += ast.iter_child_nodes(node)
+
+
+_PARAMETERS = ("modules", "opt_class", "hparams", "run_opts", "checkpointer")
+
+
+def _arguments(node: ast.Call, source: SourceFile, tree: SourceTree) -> dict[str, Any]:
+    arguments = dict(zip(_PARAMETERS, node.args, strict=False))
+    arguments.update({keyword.arg: keyword.value for keyword in node.keywords if keyword.arg})
+    found = {name: _plain(value, source, tree) for name, value in arguments.items()}
+    if any(keyword.arg is None for keyword in node.keywords):
+        found["**"] = UNKNOWN
+    return found
+
+
+class _Unknown:
+    """Stands for a value that only running the recipe would tell."""
+
+
+UNKNOWN = _Unknown()
+
+
+def _plain(node: ast.expr, source: SourceFile, tree: SourceTree) -> Any:
+    """Return a literal's value; a call of a known name is a ``NamedObject``."""
+    if isinstance(node, ast.Dict):
+        return {
+            key.value: _plain(value, source, tree)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if isinstance(key, ast.Constant)
+        }
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_plain(item, source, tree) for item in node.elts]
+    if isinstance(node, ast.Call):
+        meaning = tree.meaning(node.func, source)
+        if isinstance(meaning, str):
+            return NamedObject("new", meaning, source.place(node))
+        if isinstance(meaning, ClassFound):
+            return NamedObject("new", meaning.definition.name, source.place(node))
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return UNKNOWN
+
+
+def _meta_keys(node: ast.Call, source: SourceFile) -> Iterator[str]:
+    values = [keyword.value for keyword in node.keywords if keyword.arg == "meta"]
+    for value in values or node.args[:1]:
+        if isinstance(value, ast.Dict):
+            yield from _constant_keys(value)
+        elif isinstance(value, ast.Name):
+            yield from _keys_of_variable(value.id, source)
+
+
+def _constant_keys(node: ast.Dict) -> Iterator[str]:
+    for key in node.keys:
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield key.value
+
+
+def _keys_of_variable(name: str, source: SourceFile) -> Iterator[str]:
+    """Yield the keys of dictionaries that are assigned to a variable, and those added to it."""
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            if _is_name(target, name) and isinstance(node.value, ast.Dict):
+                yield from _constant_keys(node.value)
+            elif isinstance(target, ast.Subscript) and _is_name(target.value, name):
+                key = target.slice
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value

@@ -1,0 +1,600 @@
+"""`brain-lightning doctor`: what it says, where, and that a run does what it said."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brain_lightning.entry.command_line import main
+from brain_lightning.entry.doctor.brain_interface import ATTRIBUTES, METHODS
+from brain_lightning.facade.brain import Brain
+from brain_lightning.ground import launch_detection
+from brain_lightning.ground.launch_detection import VARIABLES
+from brain_lightning.parts.options.declarations import option_fields
+
+from ..recipes.recipe_rows import HERE, SPEECH, read_rows
+
+RECIPE = """\
+import sys
+import torch
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+
+
+class MyBrain(sb.Brain):
+    def compute_forward(self, batch, stage):
+        return self.modules.model(batch[0].to(self.device))
+
+    def compute_objectives(self, predictions, batch, stage):
+        return predictions.sum()
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if stage == sb.Stage.VALID:
+            stats = {"WER": 1.0}
+            stats["CER"] = 2.0
+            self.checkpointer.save_and_keep_only(meta=stats, min_keys=["WER"])
+
+
+if __name__ == "__main__":
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    sb.utils.distributed.ddp_init_group(run_opts)
+    with open(hparams_file) as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    brain = MyBrain(hparams["modules"], hparams["opt_class"], hparams, run_opts=run_opts)
+    brain.fit(hparams["epochs"], [1], [2])
+"""
+
+HPARAMS = """\
+lr: 0.1
+data_folder: !PLACEHOLDER
+precision: bf16
+model: !new:torch.nn.Linear [1, 1]
+modules:
+    model: !ref <model>
+opt_class: !name:torch.optim.SGD
+    lr: !ref <lr>
+epochs: !new:speechbrain.utils.epoch_loop.EpochCounter
+    limit: 2
+checkpointer: !new:speechbrain.utils.checkpoints.Checkpointer
+    checkpoints_dir: save
+"""
+
+
+@pytest.fixture
+def doctor(tmp_path, capsys):
+    """Write files into a folder, ask doctor about train.py there, return status and JSON."""
+
+    def ask(files, *arguments):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text, encoding="utf-8")
+        hparams = [str(tmp_path / "h.yaml")] if "h.yaml" in files else []
+        command = ["doctor", str(tmp_path / "train.py"), *hparams, *arguments, "--json"]
+        status = main(command)
+        report = json.loads(capsys.readouterr().out)
+        assert (status == 1) == bool(report["refused"])
+        return status, report
+
+    return ask
+
+
+def places(findings):
+    return [(Path(each["file"]).name, each["line"]) for each in findings]
+
+
+def test_an_ordinary_recipe(doctor):
+    status, report = doctor({"train.py": RECIPE, "h.yaml": HPARAMS})
+
+    assert status == 0
+    assert report["verdict"] == "runs"
+    (brain,) = report["brains"]
+    assert (brain["name"], brain["line"], brain["optimizers"]) == ("MyBrain", 7, 1)
+    assert brain["overrides"] == {
+        "compute_forward": "train.py:8",
+        "compute_objectives": "train.py:11",
+        "on_stage_end": "train.py:14",
+    }
+    assert brain["reads"] == ["checkpointer", "device", "modules"]
+    assert brain["optimization"]["mode"] == "manual"
+    assert brain["automatic"]["possible"]
+    possible = {name for name, choice in brain["strategies"].items() if choice["possible"]}
+    assert {"ddp", "whole_module_ddp", "fsdp2"} <= possible
+    assert report["run_options"]["precision"]["value"] == "bf16"
+    assert report["run_options"]["precision"]["line"] == 3
+    assert report["replaced"]["speechbrain.utils.checkpoints.Checkpointer"]["line"] == 11
+    assert (
+        report["replaced"]["speechbrain.core.Brain"]["by"] == "brain_lightning.facade.brain.Brain"
+    )
+    assert report["monitor"] == ["train_loss", "valid_loss", "CER", "WER"]
+    assert report["start_with"][:2] == ["brain-lightning", "run"]
+    assert "--data_folder must be given" in report["notes"][0]["message"]
+
+
+def test_keys_of_the_json_are_the_documented_ones(doctor):
+    from brain_lightning.entry.doctor import json_report
+
+    _, whole = doctor({"train.py": RECIPE, "h.yaml": HPARAMS})
+    _, broken = doctor({"train.py": "def"})
+
+    assert whole.keys() == broken.keys()
+    for key in [*whole, *whole["brains"][0], *whole["notes"][0]]:
+        assert f"``{key}``" in json_report.__doc__
+
+
+IMPORTS = [
+    ("import speechbrain as sb", "sb.Brain"),
+    ("import speechbrain as sb", "sb.core.Brain"),
+    ("import speechbrain", "speechbrain.Brain"),
+    ("import speechbrain.core as core", "core.Brain"),
+    ("from speechbrain import core", "core.Brain"),
+    ("from speechbrain.core import Brain as B", "B"),
+    ("from speechbrain import *", "Brain"),
+    ("import brain_lightning as sb", "sb.Brain"),
+    ("from brain_lightning import Brain", "Brain"),
+    ("import speechbrain as sb\nBase = sb.Brain", "Base"),
+    ("try:\n    from speechbrain.core import Brain\nexcept ImportError:\n    Brain = 1", "Brain"),
+    ("import base", "base.Base"),
+    ("from base import Base as Other", "Other"),
+    ("from base import *", "Base"),
+    ("from package import Base", "Base"),
+    ("from package.inner import Base", "Base"),
+    ("def f():\n    pass\nfrom base import Base\nclass Middle(Base): pass", "Middle"),
+]
+
+
+@pytest.mark.parametrize(("line", "base"), IMPORTS, ids=[f"{a};{b}" for a, b in IMPORTS])
+def test_brain_is_found_however_it_is_imported(doctor, line, base):
+    class_line = line.count("\n") + 2
+    _, report = doctor(
+        {
+            "train.py": f"{line}\nclass Mine({base}):\n    def fit_batch(self, batch): pass\n",
+            "base.py": "from speechbrain.core import Brain\nclass Base(Brain): pass\n",
+            "package/__init__.py": "from .inner import Base\n",
+            "package/inner.py": "from base import Base\n",
+        }
+    )
+
+    mine = next(each for each in report["brains"] if each["name"] == "Mine")
+    assert mine["line"] == class_line
+    assert mine["overrides"] == {"fit_batch": f"train.py:{class_line + 1}"}
+    assert report["start_with"][0] == ("python" if "brain_lightning" in line else "brain-lightning")
+
+
+def test_what_is_inherited_within_the_recipe_counts(doctor):
+    status, report = doctor(
+        {
+            "train.py": "from lib import Base\nclass A(Base): pass\nclass C: pass\nA()\n",
+            "lib.py": "import speechbrain as sb\nclass Base(sb.Brain):\n"
+            "    def fit_batch(self, batch):\n        self.loss(batch).backward()\n",
+        },
+        "--optimization=automatic",
+    )
+
+    assert status == 1
+    (brain,) = report["brains"]  # Base itself is nothing but a base
+    assert brain["name"] == "A"
+    assert brain["overrides"] == {"fit_batch": "lib.py:3"}
+    assert brain["optimization"]["mode"] == "none"
+    assert places(report["refused"]) == [("lib.py", 3)]
+    assert "A overrides fit_batch (lib.py:3)" in report["refused"][0]["message"]
+
+
+def with_lines(text, before):
+    """RECIPE with more lines in its class."""
+    return RECIPE.replace("    def on_stage_end", f"{before}\n    def on_stage_end")
+
+
+REFUSED = {
+    "a loop of its own": (
+        {"train.py": with_lines(RECIPE, "    def _fit_train(self): pass")},
+        (),
+        ("train.py", 14),
+        "MyBrain defines _fit_train()",
+    ),
+    "calls SpeechBrain's loop": (
+        {"train.py": RECIPE.replace("stats = {", "self._fit_train(1, 2, 3); stats = {")},
+        (),
+        ("train.py", 16),
+        "calls _fit_train()",
+    ),
+    "no Python": ({"train.py": "x = 1\ndef f(:\n"}, (), ("train.py", 2), "this is not Python"),
+    "a module that is no Python": (
+        {"train.py": "import lib\n", "lib.py": "\n\nx ="},
+        (),
+        ("lib.py", 3),
+        "this is not Python",
+    ),
+    "a null byte": ({"train.py": "x = 1\0"}, (), ("train.py", 1), "this is not Python"),
+    "automatic, with two optimizers": (
+        {
+            "train.py": with_lines(
+                RECIPE,
+                "    def init_optimizers(self):\n        self.optimizers_dict = {'a': 1, 'b': 2}\n",
+            )
+        },
+        ("--optimization=automatic",),
+        ("train.py", 14),
+        "MyBrain has 2 optimizers",
+    ),
+    "manual, with a callback that needs automatic": (
+        {
+            "h.yaml": f"{HPARAMS}trainer:\n    callbacks:\n"
+            "        - !new:lightning.pytorch.callbacks.StochasticWeightAveraging\n"
+        },
+        ("--optimization=manual",),
+        ("h.yaml", 15),
+        "the callback StochasticWeightAveraging needs automatic",
+    ),
+    "automatic on a line of the file": (
+        {
+            "train.py": with_lines(RECIPE, "    def zero_grad(self, set_to_none=False): pass"),
+            "h.yaml": f"{HPARAMS}optimization: automatic\n",
+        },
+        (),
+        ("train.py", 14),
+        "overrides zero_grad (train.py:14)",
+    ),
+    "no YAML": ({"h.yaml": "a: 1\nb: [1\nc: 2\n"}, (), ("h.yaml", 3), "this is not YAML"),
+    "a list": ({"h.yaml": "- 1\n"}, (), ("h.yaml", 1), "lines of `key: value`"),
+    "nothing": ({"h.yaml": ""}, (), ("h.yaml", 1), "lines of `key: value`"),
+    "a key that stands twice": (
+        {"h.yaml": f"{HPARAMS}lr: 0.2\n"},
+        (),
+        ("h.yaml", 13),
+        "the key 'lr' stands here and in line 1",
+    ),
+    "a key that stands twice below": (
+        {"h.yaml": f"{HPARAMS}more:\n    a: 1\n    a: 2\n"},
+        (),
+        ("h.yaml", 15),
+        "'a' stands twice",
+    ),
+    "a reference to nothing": (
+        {"h.yaml": f"{HPARAMS}more: !ref <nothing>/<lr>\n"},
+        (),
+        ("h.yaml", 13),
+        "there is no key 'nothing'",
+    ),
+    "a copy of nothing": (
+        {"h.yaml": f"{HPARAMS}more: !copy <model[x]> \nagain: !copy <no[x]>\n"},
+        (),
+        ("h.yaml", 14),
+        "there is no key 'no'",
+    ),
+    "an include of nothing": (
+        {"h.yaml": f"{HPARAMS}more: !include:other.yaml\n"},
+        (),
+        ("h.yaml", 13),
+        "other.yaml",
+    ),
+    "a wrong included file": (
+        {
+            "h.yaml": f"{HPARAMS}more: !include:sub/other.yaml\n    b: 3\n",
+            "sub/other.yaml": "b: 1\nc: !ref <d>\n",
+        },
+        (),
+        ("other.yaml", 2),
+        "there is no key 'd'",
+    ),
+    "a wrong value of an option": (
+        {"h.yaml": f"{HPARAMS}grad_accumulation_factor: 0\n"},
+        (),
+        ("h.yaml", 13),
+        "grad_accumulation_factor is 0",
+    ),
+    "both intervals": (
+        {"h.yaml": f"{HPARAMS}ckpt_interval_minutes: 3\nckpt_interval_steps: 3\n"},
+        (),
+        ("h.yaml", 13),
+        "only one of them",
+    ),
+    "fp16 on the CPU": (
+        {"h.yaml": HPARAMS.replace("bf16", "fp16")},
+        ("--device=cpu",),
+        ("h.yaml", 3),
+        "precision is fp16",
+    ),
+    "an unknown Trainer argument": (
+        {"h.yaml": f"{HPARAMS}trainer:\n    max_time: 1\n    max_tim: 2\n"},
+        (),
+        ("h.yaml", 15),
+        "Did you mean 'max_time'?",
+    ),
+    "a Trainer argument that is a run option": (
+        {"h.yaml": f"{HPARAMS}trainer: {{precision: 16}}\n"},
+        (),
+        ("h.yaml", 13),
+        "Set 'precision' instead",
+    ),
+    "a callback that cannot work": (
+        {
+            "h.yaml": f"{HPARAMS}trainer:\n"
+            "    callbacks: !new:lightning.pytorch.callbacks.BatchSizeFinder\n"
+        },
+        (),
+        ("h.yaml", 14),
+        "the callback BatchSizeFinder cannot work here",
+    ),
+    "several processes that nobody connects": (
+        {
+            "train.py": RECIPE.replace("sb.utils.distributed.ddp_init_group(run_opts)", "pass"),
+            "h.yaml": f"{HPARAMS}trainer: {{strategy: ddp}}\n",
+        },
+        (),
+        ("h.yaml", 13),
+        "nothing in the recipe calls ddp_init_group",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_file_and_line(doctor, case):
+    files, arguments, place, words = REFUSED[case]
+
+    status, report = doctor({"train.py": RECIPE, "h.yaml": HPARAMS, **files}, *arguments)
+
+    assert status == 1
+    assert report["verdict"] == "refused"
+    assert places(report["refused"]) == [place]
+    assert words in report["refused"][0]["message"]
+
+
+def test_an_override_that_names_no_key(doctor):
+    status, report = doctor({"train.py": RECIPE, "h.yaml": HPARAMS}, "--learning_rate=3")
+
+    assert status == 1
+    assert "'learning_rate'" in report["refused"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("files", "arguments"),
+    [
+        ({"h.yaml": f"{HPARAMS}trainer:\n    callbacks:\n    - !new:train.Own\n"}, ()),
+        ({"h.yaml": f"{HPARAMS}trainer:\n    strategy: deepspeed_stage_2\n"}, ()),
+        ({}, ("--trainer.strategy=deepspeed",)),
+        ({}, ("--optimization=automatic",)),
+        ({"train.py": RECIPE.replace("run_opts=run_opts)", "trainer={'callbacks': Own()})")}, ()),
+    ],
+)
+def test_automatic_is_predicted_from_what_asks_for_it(doctor, files, arguments):
+    own = (
+        "from lightning.pytorch.callbacks import GradientAccumulationScheduler as G\n"
+        "class Base(G): pass\nclass Own(Base): pass\n"
+    )
+    files = {"train.py": RECIPE, "h.yaml": HPARAMS, **files}
+    files["train.py"] = own + files["train.py"]
+
+    _, report = doctor(files, *arguments)
+
+    assert report["brains"][0]["optimization"]["mode"] == "automatic"
+
+
+@pytest.mark.parametrize(
+    ("more", "in_yaml", "strategy"),
+    [
+        ("    def fit_batch(self, batch): pass", "", "deepspeed"),
+        ("    def fit_batch(self, batch): pass", "", "whole_module_ddp"),
+        ("", "early: !new:torch.optim.SGD [!ref <model>]\n", "fsdp2"),
+    ],
+)
+def test_a_strategy_that_the_recipe_prevents(doctor, more, in_yaml, strategy):
+    _, report = doctor({"train.py": with_lines(RECIPE, more), "h.yaml": HPARAMS + in_yaml})
+
+    choice = report["brains"][0]["strategies"][strategy]
+    assert not choice["possible"]
+    assert ("h.yaml:13" if in_yaml else "train.py:14") in choice["why"]
+
+
+def test_torch_distributed_and_methods_put_on_objects_are_seen(doctor):
+    _, report = doctor(
+        {
+            "train.py": RECIPE.replace("import torch\n", "import torch.distributed as dist\n")
+            + "    dist.all_reduce(1)\n    brain.fit_batch = print\n",
+            "h.yaml": HPARAMS,
+        },
+    )
+
+    assert report["torch_distributed"]["torch.distributed.all_reduce"]["line"] == 28
+    assert report["brains"][0]["overrides"]["fit_batch"] == "train.py:29"
+
+
+def test_nothing_of_the_recipe_is_run(doctor, tmp_path):
+    trap = f"open({str(tmp_path / 'trap')!r}, 'w')\n"
+    status, _ = doctor(
+        {
+            "train.py": f"import lib\n{trap}{RECIPE}",
+            "lib.py": trap,
+            "h.yaml": f"{HPARAMS}x: !apply:lib.f []\ny: !applyref:lib.g [1]\nz: !new:lib.H\n",
+        }
+    )
+
+    assert status == 0
+    assert not (tmp_path / "trap").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--json"], ["nothing.py"], ["{recipe}", "nothing.yaml"], ["{recipe}", "--precision=x"]],
+)
+def test_wrong_use_is_status_2(tmp_path, capsys, arguments):
+    (tmp_path / "train.py").write_text(RECIPE, encoding="utf-8")
+    recipe = str(tmp_path / "train.py")
+
+    assert main(["doctor", *(each.format(recipe=recipe) for each in arguments)]) == 2
+    assert "brain-lightning doctor: error:" in capsys.readouterr().err
+
+
+def test_the_text_is_narrow_and_has_what_is_refused_first(tmp_path, capsys):
+    (tmp_path / "train.py").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "h.yaml").write_text(f"{HPARAMS}lr: 3\n", encoding="utf-8")
+
+    assert main(["doctor", str(tmp_path / "train.py"), str(tmp_path / "h.yaml")]) == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "train.py with h.yaml: 1 thing is refused."
+    assert lines[2:4] == [
+        "Refused",
+        "  h.yaml:13: the key 'lr' stands here and in line 1; keep one of them.",
+    ]
+    assert max(map(len, lines)) <= 100
+    assert any(line.startswith("  optimization    manual: ") for line in lines)
+
+
+def test_the_names_of_the_interface_are_those_of_the_class():
+    own = {name for name in dir(Brain) if not name.startswith("__") and "_Brain__" not in name}
+    internal = {"_saves_only_counters", "_optimizer_step_limit_exceeded", "trainer"}
+    assert own - internal == METHODS
+    attributes = {name for name in vars(Brain()) if not name.startswith("_")}
+    assert attributes - option_fields().keys() <= ATTRIBUTES
+
+
+PROBE = """
+import json, sys
+from brain_lightning.engine import brain_module
+from brain_lightning.entry.run_recipe import run_recipe
+
+class Stop(BaseException): pass
+
+def probe(module):
+    found.append("automatic" if module.automatic_optimization else "manual")
+    raise Stop
+
+brain_module.BrainModule.setup = lambda self, stage: probe(self)
+brain_module.BrainModule.configure_callbacks = lambda self: probe(self)
+modes = {}
+for name, command in json.load(sys.stdin).items():
+    found = []
+    try:
+        run_recipe(command[0], command[1:])
+    except Stop:
+        pass
+    except Exception as error:
+        found = ["none", str(error)]
+    modes[name] = found
+print("MODES", json.dumps(modes))
+"""
+
+
+ROWS = [row for row in read_rows() if row.processes == 1]
+SHORT = [row for row in ROWS if row.name in ("metricgan", "freezing", "odd", "ctc")]
+
+
+def test_a_run_steps_as_doctor_said(tmp_path, capsys):
+    _compare_with_runs(SHORT, tmp_path, capsys)
+
+
+@pytest.mark.long
+def test_every_recipe_steps_as_doctor_said(tmp_path, capsys):
+    _compare_with_runs(ROWS, tmp_path, capsys)
+
+
+def _compare_with_runs(rows, tmp_path, capsys):
+    """Each recipe as its row has it, and with each optimization that can be asked for."""
+    rows = [row for row in rows if not row.needs_speech or SPEECH.is_dir()]
+    commands = {row.name: row.command_line() for row in rows}
+    for name, command in list(commands.items()):
+        for asked in ("automatic", "manual"):
+            commands[f"{name} {asked}"] = [*command, f"--optimization={asked}"]
+    modes = _modes_of_runs(commands, tmp_path)
+    for name, command in commands.items():
+        status = main(["doctor", *command, "--json"])
+        chosen = _chosen_brain(json.loads(capsys.readouterr().out), command)
+        assert chosen["optimization"]["mode"] == modes[name][0], (name, modes[name])
+        if modes[name][0] == "none":
+            assert status == 1
+            assert chosen["optimization"]["why"] == modes[name][1]
+    assert {mode for mode, *_ in modes.values()} == {"manual", "automatic", "none"}
+
+
+def _modes_of_runs(commands, folder):
+    process = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        input=json.dumps(commands),
+        cwd=folder,
+        env={**os.environ, "RECIPE_RECORD": str(folder / "steps")},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    found = [line for line in process.stdout.splitlines() if line.startswith("MODES")]
+    assert found, process.stderr[-3000:]
+    return json.loads(found[-1].removeprefix("MODES"))
+
+
+def _chosen_brain(report, command):
+    """The class that a script of several takes for its --recipe."""
+    brains = {each["name"]: each for each in report["brains"]}
+    text = " ".join(command).replace("--recipe=", "--recipe ")
+    if len(brains) == 1 or "--recipe " not in text:
+        return next(iter(brains.values()))
+    recipe = text.partition("--recipe ")[2].split()[0]
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in HERE.glob("scripts/*.py")}
+    script = scripts[Path(command[0]).name]
+    rest = script[script.index("RECIPES = {") :].partition(f'"{recipe}": ')[2]
+    return next(brains[name] for name in sorted(brains, key=len, reverse=True) if name in rest[:25])
+
+
+LAUNCHES = [
+    ({}, None, "it is alone, rank 0 of 1"),
+    (
+        {
+            "RANK": "3",
+            "LOCAL_RANK": "1",
+            "WORLD_SIZE": "4",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "one",
+            "MASTER_PORT": "29500",
+            "TORCHELASTIC_RUN_ID": "7",
+        },
+        ("torchrun", 3, 1, 4, 1, "one"),
+        "Started by torchrun.",
+    ),
+    (
+        {
+            "SLURM_STEP_NUM_TASKS": "4",
+            "SLURM_PROCID": "2",
+            "SLURM_LOCALID": "0",
+            "SLURM_NODEID": "1",
+            "SLURM_STEP_NODELIST": "gpu[07-08]",
+        },
+        ("SLURM", 2, 0, 4, 1, "gpu07"),
+        "Started by SLURM.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("variables", "expected", "text"), LAUNCHES)
+def test_ranks_are_those_of_the_launcher(monkeypatch, capsys, variables, expected, text):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert main(["doctor", "--ranks", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert main(["doctor", "--ranks"]) == 0
+    assert text in capsys.readouterr().out
+
+    keys = ("launcher", "rank", "local_rank", "world_size", "node", "main_address")
+    assert tuple(report[key] for key in keys) == (expected or (None,) * len(keys))
+    assert report["variables"] == variables
+
+
+def test_ranks_that_cannot_be_told_are_refused(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "first")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+
+    assert main(["doctor", "--ranks"]) == 1
+    assert "RANK is 'first'" in capsys.readouterr().out
+
+
+def test_the_report_shows_every_variable_that_detection_reads():
+    source = Path(launch_detection.__file__).read_text(encoding="utf-8")
+    code = source[source.index("def _torchrun") :]
+    assert set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|RANK)"', code)) == set(VARIABLES)
