@@ -45,6 +45,7 @@ from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.recovery_choice import no_recovery
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
+from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 
 
 class BrainModule(BrainGovernedModule):
@@ -112,10 +113,7 @@ class BrainModule(BrainGovernedModule):
         state["is_configuring"] = False
         state["optimizer_hooks"] = None
         self.brain_modules = brain.modules
-        reason = why_automatic_from(settings.trainer)
-        if settings.optimization == "automatic":
-            reason = "optimization='automatic'"
-        self._choose_optimization(settings.optimization, reason)
+        self._choose_optimization(settings.optimization, why_automatic_from(settings.trainer))
 
     brain: BrainProtocol
     _fit_run: FitRun | None
@@ -133,12 +131,8 @@ class BrainModule(BrainGovernedModule):
 
     # -- set-up --------------------------------------------------------------------------------
 
-    def _choose_optimization(self, asked: str | None, reason: str | None) -> None:
-        if reason is not None and asked == "manual":
-            raise ValueError(
-                f"{reason} needs automatic optimization, but optimization='manual' was given. "
-                "Leave out one of the two."
-            )
+    def _choose_optimization(self, asked: str | None, needed: str | None) -> None:
+        reason = reason_for_automatic(asked, needed)
         self.automatic_optimization = reason is not None
         self.__dict__["_step"] = (
             ManualStep(self.brain) if reason is None else AutomaticStep(self.brain, reason)
