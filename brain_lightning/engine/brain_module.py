@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -9,11 +10,13 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from brain_lightning.engine.backward_hooks import BackwardHooks
 from brain_lightning.engine.batch_delivery import BatchDelivery
 from brain_lightning.engine.batch_tickets import NO_BATCH
 from brain_lightning.engine.brain_governed_module import BrainGovernedModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_run import FitRun, is_limit
 from brain_lightning.engine.lightning_checkpoint import load_recoverables
@@ -46,6 +49,7 @@ from brain_lightning.engine.recovery_choice import no_recovery
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
+from brain_lightning.engine.uncounted_steps import steps_done
 
 
 class BrainModule(BrainGovernedModule):
@@ -78,6 +82,7 @@ class BrainModule(BrainGovernedModule):
             "_checkpoint",
             "_delivery",
             "optimizer_hooks",
+            "backward_hooks",
         }
     )
 
@@ -112,6 +117,7 @@ class BrainModule(BrainGovernedModule):
         state["_suggested_lr"] = None
         state["is_configuring"] = False
         state["optimizer_hooks"] = None
+        state["backward_hooks"] = None
         self.brain_modules = brain.modules
         self._choose_optimization(settings.optimization, why_automatic_from(settings.trainer))
 
@@ -126,6 +132,7 @@ class BrainModule(BrainGovernedModule):
     _suggested_lr: float | None
     is_configuring: bool
     """Whether Lightning takes no values to be logged yet."""
+    backward_hooks: BackwardHooks | None
     optimizer_hooks: OptimizerHooks | None
     """What announces the optimizers' steps to callbacks, or None when nobody listens."""
 
@@ -198,8 +205,9 @@ class BrainModule(BrainGovernedModule):
         if isinstance(self._step, AutomaticStep):
             self._step.require_one_optimizer()
         else:
-            hooks = OptimizerHooks(self.trainer, self)
+            hooks = OptimizerHooks(self.trainer, self, BrainModule)
             self.__dict__["optimizer_hooks"] = hooks if hooks.are_heard else None
+            self.__dict__["backward_hooks"] = BackwardHooks(self.trainer, self, BrainModule)
         if any(isinstance(each, BaseFinetuning) for each in callbacks_of(self.trainer)):
             leave_out_frozen(optimizers)
         if self._suggested_lr is not None:
@@ -279,14 +287,28 @@ class BrainModule(BrainGovernedModule):
         brain = self.brain
         self._run.begin_batch()
         brain.step += 1
-        outputs = self._step.run(None if batch is NO_BATCH else batch)
+        with self._noticing_backward():
+            outputs = self._step.run(None if batch is NO_BATCH else batch)
         if not self.automatic_optimization:
             self._count_batch()
         return outputs
 
+    def _noticing_backward(self) -> AbstractContextManager[Any]:
+        hooks = self.backward_hooks
+        if hooks is None or not is_overridden(self.brain, "fit_batch"):
+            return nullcontext()
+        return hooks.noticed()
+
+    @override
+    def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """Go backward; Lightning calls the hooks around it."""
+        hooks = self.backward_hooks
+        with nullcontext() if hooks is None else hooks.left_to_lightning():
+            super().backward(loss, *args, **kwargs)
+
     def _count_batch(self) -> None:
         self._run.count_batch(self._step.finish())
-        self._step_counter.set(self.brain.optimizer_step)
+        self._step_counter.set(steps_done(self.brain))
 
     @override
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -392,7 +414,7 @@ class BrainModule(BrainGovernedModule):
         self.__dict__["_running"] = True
         assert self._test_run is not None
         self._recover_for_evaluation()
-        set_logged_step(self.trainer, self.brain.optimizer_step)
+        set_logged_step(self.trainer, steps_done(self.brain))
         if self._test_run.tickets is not None:
             set_current_epoch(self.trainer, connection_of(self.brain).epochs_done)
 

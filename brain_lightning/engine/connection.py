@@ -47,6 +47,8 @@ class Connection:
         """The ``trainer.current_epoch`` that the last fit came to."""
         self.trainer_objects: dict[str, Any] = {}
         """Loggers and profilers that were made from short names, for all runs of the Brain."""
+        self.uncounted_steps = 0
+        """Optimizer steps that the recipe did not count in its ``optimizer_step``."""
         self.stage_losses: dict[str, float] = {}
         """The last average of each stage, as ``train_loss``, ``valid_loss``, ``test_loss``."""
         self._meta: dict[str, Any] = {}

@@ -28,6 +28,7 @@ from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
 from brain_lightning.engine.training_stage import TrainingStage
+from brain_lightning.engine.uncounted_steps import steps_done
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 from brain_lightning.parts.checkpoints.random_states import random_states
@@ -100,7 +101,7 @@ class FitRun:
 
     def start(self, trainer: pl.Trainer, steps: internals.StepCounter) -> None:
         """Bring Lightning's counters to where the recipe is, after a recovery as well."""
-        steps.restore(self.brain.optimizer_step)
+        steps.restore(steps_done(self.brain))
         connection = connection_of(self.brain)
         self._resume = connection.resume
         if self._resume is not None and self._position is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,7 +22,10 @@ from brain_lightning.engine.lightning_checkpoint import (
     with_weights,
 )
 from brain_lightning.engine.lightning_internals import StepCounter
+from brain_lightning.engine.rank_states import rank_states_known, states_of_all_ranks
 from brain_lightning.engine.resume import Resume
+from brain_lightning.engine.uncounted_steps import restore_uncounted_steps, steps_done
+from brain_lightning.parts.checkpoints.sharded_states import is_sharded
 
 # The second is WeightAveraging's.
 _WEIGHTS = ("state_dict", "current_model_state")
@@ -55,12 +59,17 @@ class ModuleCheckpoint:
             checkpoint[type(run.datamodule).__qualname__] = run.datamodule.state_dict()
         trainer = self._module.trainer
         position = None if run is None else run.position(trainer)
-        checkpoint[KEY] = brain_state(
-            self._brain,
-            trainer.optimizers,
-            None if position is None else position.as_dict(),
-            [] if run is None else [run.unreliable_loader],
-        )
+        sharded = is_sharded(self._brain.modules)
+        with rank_states_known(self._brain) if sharded else nullcontext():
+            checkpoint[KEY] = brain_state(
+                self._brain,
+                trainer.optimizers,
+                None if position is None else position.as_dict(),
+                [] if run is None else [run.unreliable_loader],
+            )
+        if sharded and position is not None and position.random_states is not None:
+            states = states_of_all_ranks(position.random_states)
+            checkpoint[KEY]["resume"]["random_states_of_ranks"] = states
 
     def read(self, checkpoint: dict[str, Any], run: FitRun | None, resumes: bool) -> None:
         """Bring names up to date and keep what is to be loaded once the recipe is set up.
@@ -116,6 +125,7 @@ class ModuleCheckpoint:
         if saved["resume"] is not None:  # as it is in one converted from SpeechBrain's
             state = position.resume_state(saved["resume"])
             connection.resume = Resume(state, end_of_epoch=position.end_of_epoch)
+        restore_uncounted_steps(self._brain, saved["resume"])
         run.go_to(self._module.trainer, position, resumed)
 
     def take_back(self, saved: Mapping[str, Any], steps: StepCounter) -> None:
@@ -129,7 +139,8 @@ class ModuleCheckpoint:
         brain.step = position.step
         brain.optimizer_step = position.optimizer_step
         brain.avg_train_loss = position.avg_train_loss
-        steps.restore(brain.optimizer_step)
+        restore_uncounted_steps(brain, saved["resume"])
+        steps.restore(steps_done(brain))
 
 
 def _position_in(saved: Mapping[str, Any]) -> FitPosition:

@@ -8,8 +8,11 @@ import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.defaults import overridden_places
+from brain_lightning.engine.gradient_exchange import exchange_gradients
 from brain_lightning.engine.optimizers import discover_optimizers
+from brain_lightning.engine.sharded_gradients import clip_gradients
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
+from brain_lightning.engine.uncounted_steps import steps_noticed
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.recipe_rules.optimization_rules import (
     OWNED_BY_LIGHTNING,
@@ -38,7 +41,7 @@ class ManualStep:
 
     def run(self, batch: Any) -> Any:
         """Train on the batch and return what callbacks see as its outputs."""
-        with stop_iteration_kept():
+        with stop_iteration_kept(), steps_noticed(self._brain):
             self._loss = loss = self._brain.fit_batch(batch)
         return step_outputs(loss)
 
@@ -77,6 +80,7 @@ class AutomaticStep:
         factor = self.grad_accumulation_factor
         should_step = brain.step % factor == 0
         brain.on_fit_batch_start(batch, should_step)
+        exchange_gradients(brain.modules, should_step)
         with brain.training_ctx:
             outputs = brain.compute_forward(batch, Stage.TRAIN)
             loss: torch.Tensor = brain.compute_objectives(outputs, batch, Stage.TRAIN)
@@ -87,7 +91,7 @@ class AutomaticStep:
     def clip(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and check the gradients, as ``optimizers_step`` does between unscale and step."""
         brain = self._brain
-        torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], brain.max_grad_norm)
+        clip_gradients(optimizer.param_groups[0]["params"], brain.max_grad_norm)
         if brain.skip_nonfinite_grads and not brain.scaler.is_enabled():
             brain.check_gradients()
 

@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.optim import Optimizer
 
-from brain_lightning.engine.trainer_callbacks import callbacks_of
+from brain_lightning.engine.hook_listeners import HookListeners
 
 BEFORE_STEP = "on_before_optimizer_step"
 BEFORE_ZERO_GRAD = "on_before_zero_grad"
@@ -28,25 +28,21 @@ class OptimizerHooks:
     ``on_before_zero_grad`` right behind it, while the gradients are still there.
     """
 
-    def __init__(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Find out who listens."""
-        self._trainer = trainer
-        self._module = module
-        self._listeners = {
-            name: [each for each in callbacks_of(trainer) if _overrides(each, pl.Callback, name)]
-            for name in (BEFORE_STEP, BEFORE_ZERO_GRAD)
-        }
-        self._module_listens = {
-            name: _overrides(module, pl.LightningModule, name)
-            for name in (BEFORE_STEP, BEFORE_ZERO_GRAD)
-        }
+    def __init__(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        generated: type[pl.LightningModule],
+    ) -> None:
+        """Find out who listens; the arguments are those of :class:`HookListeners`."""
+        self._listeners = HookListeners(trainer, module, generated, (BEFORE_STEP, BEFORE_ZERO_GRAD))
         self._handles: list[Any] = []
         self._announced = False
 
     @property
     def are_heard(self) -> bool:
         """Whether anybody overrides one of the hooks."""
-        return any(self._listeners.values()) or any(self._module_listens.values())
+        return self._listeners.are_there
 
     def attach(self, optimizers: Iterable[Optimizer]) -> None:
         """Notice the steps of these optimizers, and no longer those of others."""
@@ -65,31 +61,20 @@ class OptimizerHooks:
         """Announce the steps of ``optimizers_step``: gradients are unscaled and not clipped."""
         self._announced = True
         for optimizer in optimizers:
-            self._call(BEFORE_STEP, optimizer)
+            self._listeners.call(BEFORE_STEP, optimizer)
 
     def before_zero_grad(self, optimizers: Iterable[Optimizer]) -> None:
         """Announce that ``optimizers_step`` drops the gradients now."""
         self._announced = False
         for optimizer in optimizers:
-            self._call(BEFORE_ZERO_GRAD, optimizer)
+            self._listeners.call(BEFORE_ZERO_GRAD, optimizer)
 
     def _on_raw_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         del args, kwargs
         if not self._announced:
-            self._call(BEFORE_STEP, optimizer)
+            self._listeners.call(BEFORE_STEP, optimizer)
 
     def _behind_raw_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         del args, kwargs
         if not self._announced:
-            self._call(BEFORE_ZERO_GRAD, optimizer)
-
-    def _call(self, name: str, optimizer: Optimizer) -> None:
-        for callback in self._listeners[name]:
-            getattr(callback, name)(self._trainer, self._module, optimizer)
-        if self._module_listens[name]:
-            getattr(self._module, name)(optimizer)
-
-
-def _overrides(listener: object, base: type, name: str) -> bool:
-    method = getattr(listener, name)
-    return getattr(method, "__func__", method) is not getattr(base, name)
+            self._listeners.call(BEFORE_ZERO_GRAD, optimizer)

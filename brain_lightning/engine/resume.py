@@ -16,13 +16,16 @@ from weakref import WeakKeyDictionary
 import lightning.pytorch as pl
 import torch
 
+from brain_lightning.engine import uncounted_steps
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.ground.failure_board import session_of_group
 from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.sharded_tensors import is_sharded_tensor
 from brain_lightning.parts.checkpoints.random_states import random_states
+from brain_lightning.parts.checkpoints.sharded_states import is_sharded, shard_if_whole
 
 logger = get_logger(__name__)
 
@@ -42,6 +45,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "random_states_of_ranks": ranks.random_states,
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
         "gradients": _gradients(brain) if ranks.gradients is None else ranks.gradients,
+        uncounted_steps.KEY: connection_of(brain).uncounted_steps,
         "total_batches": None,
         "validation_due": False,
         "callbacks": {},
@@ -91,7 +95,7 @@ def _gradients(brain: BrainProtocol) -> dict[str, torch.Tensor]:
     return {
         name: parameter.grad.detach().cpu()
         for name, parameter in brain.modules.named_parameters()
-        if parameter.grad is not None
+        if parameter.grad is not None and not is_sharded_tensor(parameter.grad)
     }
 
 
@@ -110,7 +114,8 @@ def _callback_checkpoint(module: Any) -> dict[str, Any]:
     writers = _checkpoint_writers(module.trainer)
     checkpoint: dict[str, Any] = {}
     if writers:
-        checkpoint["state_dict"] = module.state_dict()
+        # What is sharded cannot be had here, where the main process is alone.
+        checkpoint["state_dict"] = {} if is_sharded(module) else module.state_dict()
         for callback in writers:
             callback.on_save_checkpoint(module.trainer, module, checkpoint)
     return checkpoint
@@ -188,5 +193,5 @@ class Resume:
         gradients = self._state["gradients"]
         for name, parameter in brain.modules.named_parameters():
             if name in gradients:
-                parameter.grad = gradients[name].to(parameter.device)
+                parameter.grad = shard_if_whole(gradients[name].to(parameter.device), parameter)
         self.set_random_states()

@@ -17,6 +17,8 @@ from torch.optim import Optimizer
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.datamodule_loaders import loaders_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
+from brain_lightning.engine.distribution import check_strategy, shard_modules, strategy_of
+from brain_lightning.engine.gradient_exchange import gradients_kept
 from brain_lightning.engine.lightning_checkpoint import checked_path
 from brain_lightning.engine.nonfinite_losses import patience_exhausted
 from brain_lightning.engine.rank_states import rank_states_known
@@ -25,6 +27,8 @@ from brain_lightning.engine.resume import (
     resume_from,
 )
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
+from brain_lightning.engine.uncounted_steps import restore_uncounted_steps
+from brain_lightning.engine.sharded_gradients import clip_gradients, nonfinite_gradients
 from brain_lightning.facade.brain_construction import (
     check_process_group,
     choose_device,
@@ -73,6 +77,7 @@ from brain_lightning.parts.data.make_dataloader import make_dataloader
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 from brain_lightning.parts.options.run_options import RunOptions
 from brain_lightning.parts.precision.autocast import TorchAutocast
+from brain_lightning.parts.recipe_rules.strategy_rules import DDP, FSDP2
 
 logger = get_logger(__name__)
 
@@ -145,6 +150,7 @@ class Brain:
         detect_launch(self)
         choose_device(self)
         choose_precision(self)
+        check_strategy(self)
         place_modules(self, modules)
         if hparams is not None:
             self.hparams = SimpleNamespace(**hparams)
@@ -350,9 +356,13 @@ class Brain:
     def _wrap_distributed(self) -> None:
         """Wrap the entries of ``modules`` for several processes or GPUs."""
         if self.distributed_launch:
-            wrap_in_ddp(
-                self.modules, self.device, self.distributed_backend, self.find_unused_parameters
-            )
+            strategy = strategy_of(self)
+            if strategy == FSDP2:
+                shard_modules(self)
+            elif strategy == DDP:
+                wrap_in_ddp(
+                    self.modules, self.device, self.distributed_backend, self.find_unused_parameters
+                )
         elif self.data_parallel_backend:
             wrap_in_data_parallel(self.modules)
 
@@ -406,13 +416,9 @@ class Brain:
 
     def check_gradients(self) -> None:
         """Drop, with a warning, each gradient that has an infinite or undefined element."""
-        for name, parameter in self.modules.named_parameters():
-            gradient = parameter.grad
-            if not parameter.requires_grad or gradient is None:
-                continue
-            if not torch.isfinite(gradient).all():
-                parameter.grad = None
-                logger.warning("The gradient of %s is not finite and is left out.", name)
+        for name, parameter in nonfinite_gradients(self.modules.named_parameters()):
+            parameter.grad = None
+            logger.warning("The gradient of %s is not finite and is left out.", name)
 
     @brain_default
     def freeze_optimizers(self, optimizers: dict[str, Optimizer]) -> dict[str, Optimizer]:
@@ -434,7 +440,7 @@ class Brain:
         if hooks is not None:
             hooks.before_step(active.values())
         for optimizer in active.values():
-            torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.max_grad_norm)
+            clip_gradients(optimizer.param_groups[0]["params"], self.max_grad_norm)
         if self.skip_nonfinite_grads and not self.scaler.is_enabled():
             self.check_gradients()
         for optimizer in active.values():
@@ -506,22 +512,13 @@ class Brain:
     @brain_default
     @contextmanager
     def no_sync(self, use: bool = True) -> Iterator[None]:
-        """Keep DDP from exchanging gradients, for batches that only accumulate.
+        """Keep DDP and FSDP2 from exchanging gradients, for batches that only accumulate.
 
         Args:
             use: False exchanges all the same.
         """
-        synced = [
-            module
-            for module in self.modules.values()
-            if use and hasattr(module, "require_backward_grad_sync")
-        ]
-        before = [module.require_backward_grad_sync for module in synced]
-        for module in synced:
-            module.require_backward_grad_sync = False  # type: ignore[assignment]
-        yield
-        for module, value in zip(synced, before, strict=True):
-            module.require_backward_grad_sync = value
+        with gradients_kept(self.modules, use):
+            yield
 
     # -- fit and evaluate ----------------------------------------------------------------------
 
@@ -696,9 +693,9 @@ class Brain:
 
     @mark_as_loader
     def _recover(self, path: str | Path, end_of_epoch: bool) -> None:
-        connection_of(self).resume = resume_from(
-            read_resume_file(path), self.checkpointer, end_of_epoch
-        )
+        resume = read_resume_file(path)
+        connection_of(self).resume = resume_from(resume, self.checkpointer, end_of_epoch)
+        restore_uncounted_steps(self, resume)
         state = read_brain_state(path)
         self.step = state["step"]
         self.avg_train_loss = state["avg_train_loss"]

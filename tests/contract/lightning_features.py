@@ -39,7 +39,7 @@ CALLBACKS: dict[str, Entry] = {
     ),
     "Callback": Entry(
         "works",
-        "all hooks in Lightning's order; around backward where `fit_batch` is the default one",
+        "all hooks in Lightning's order, around a recipe's own backward and step as well",
     ),
     "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
     "DeviceStatsMonitor": WORKS,
