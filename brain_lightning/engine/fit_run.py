@@ -24,6 +24,7 @@ from brain_lightning.engine.random_replay import (
     generator_states,
     set_generator_states,
 )
+from brain_lightning.engine.requeue import Requeue
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
@@ -84,6 +85,8 @@ class FitRun:
         self._resume: Resume | None = None
         self.is_trial = False
         """Whether a callback tries training out: what is trained is taken back afterwards."""
+        self.requeue = Requeue()
+        """What SLURM asks for before it ends the job."""
         self.is_inner = False
         """Whether it runs inside of another run."""
         self.step_in_progress = False
@@ -314,6 +317,8 @@ class FitRun:
     def after_batch(self, trainer: pl.Trainer) -> None:
         """Decide, when all callbacks have seen the batch, whether the epoch goes on."""
         training = self.training
+        if not self.is_trial:
+            self.requeue.serve(trainer, self.brain)
         if training.stopped_by_profiler:
             self._stop_profiling(trainer)
         elif training.stopped_by_debug:
@@ -351,7 +356,7 @@ class FitRun:
         if not decides_together(trainer):
             return ends_here
         tickets = None if _limits_training(trainer) else self.train_tickets
-        return ends_for_all(trainer, self.brain, tickets, ends_here)
+        return ends_for_all(trainer, self.brain, tickets, ends_here, self.requeue)
 
     def _ends_here(self, trainer: pl.Trainer) -> bool:
         if trainer.should_stop and _may_stop(trainer):

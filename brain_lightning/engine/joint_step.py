@@ -8,6 +8,7 @@ from brain_lightning.engine import lightning_internals as internals
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.nonfinite_losses import patience_exhausted
+from brain_lightning.engine.requeue import Requeue
 from brain_lightning.ground.joint_decision import highest
 from brain_lightning.ground.loggers import get_logger
 
@@ -20,12 +21,16 @@ def decides_together(trainer: pl.Trainer) -> bool:
 
 
 def ends_for_all(
-    trainer: pl.Trainer, brain: BrainProtocol, tickets: BatchTickets | None, ends_here: bool
+    trainer: pl.Trainer,
+    brain: BrainProtocol,
+    tickets: BatchTickets | None,
+    ends_here: bool,
+    requeue: Requeue,
 ) -> bool:
     """Decide behind a batch whether the epoch ends, with one exchange for all that is shared.
 
     The epoch ends where the first process has no more batches: the others leave theirs out, since
-    a step needs the gradients of all. A stop that one process wants, a SIGTERM that one received,
+    a step needs the gradients of all. A stop that one process wants, a signal that one received,
     and losses that are not finite in one are shared too.
 
     Args:
@@ -33,6 +38,7 @@ def ends_for_all(
         brain: the recipe.
         tickets: the training loader's, or None where the user's Trainer iterates.
         ends_here: whether the epoch ends for this process.
+        requeue: whether SLURM has told this process to be queued again.
 
     Returns:
         Whether it ends for all.
@@ -41,16 +47,18 @@ def ends_for_all(
         ValueError: there were too many batches in which a loss was not finite.
     """
     has_more = tickets is None or ends_here or tickets.has_more()
-    ended, stop, terminated, nonfinite = highest(
+    ended, stop, terminated, requeued, nonfinite = highest(
         ends_here or not has_more,
         trainer.should_stop,
         trainer.received_sigterm,
+        requeue.signal is not None,
         getattr(brain, "nonfinite_count", 0),
     )
     brain.nonfinite_count = nonfinite
     patience = getattr(brain, "nonfinite_patience", nonfinite)
     if nonfinite > patience:
         raise patience_exhausted(nonfinite, patience)
+    requeue.is_agreed = bool(requeued)
     if terminated:
         internals.receive_sigterm(trainer)
     if stop:

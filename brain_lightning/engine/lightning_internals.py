@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.swa_utils import AveragedModel
 
@@ -247,6 +249,46 @@ def decide_sigterm_together(trainer: pl.Trainer) -> None:
     epoch_loop._broadcast_sigterm_tensor = _do_nothing
     connector: Any = trainer._signal_connector
     connector._sigterm_notifier_fn = partial(_note_sigterm, trainer)
+
+
+def call_on_requeue_signal(trainer: pl.Trainer, note: Callable[[int, object], None]) -> None:
+    """Have SLURM's signal before the end of a job call ``note``.
+
+    Why: Lightning saves at once, wherever the run is. Names:
+    ``_signal_connector._slurm_sigusr_handler_fn``, replaced on this Trainer's own object.
+    """
+    connector: Any = trainer._signal_connector
+    connector._slurm_sigusr_handler_fn = note
+
+
+def requeue(trainer: pl.Trainer, signum: int) -> None:
+    """Save ``hpc_ckpt_N.ckpt`` and queue the job again, as Lightning does. Names: as above."""
+    connector: Any = trainer._signal_connector
+    type(connector)._slurm_sigusr_handler_fn(connector, signum, None)
+
+
+def requeue_checkpoint(trainer: pl.Trainer) -> str | None:
+    """Return the checkpoint of a former job from which Lightning would go on.
+
+    Names: ``_checkpoint_connector._hpc_resume_path``.
+    """
+    if not SLURMEnvironment.detect():
+        return None
+    return trainer._checkpoint_connector._hpc_resume_path
+
+
+def look_for_no_checkpoint(trainer: pl.Trainer) -> None:
+    """Have ``fit()`` without ``ckpt_path`` load none.
+
+    Why: nothing public says so. Names: ``_checkpoint_connector._parse_ckpt_path``, replaced on this
+    Trainer's own object.
+    """
+    connector: Any = trainer._checkpoint_connector
+    connector._parse_ckpt_path = _no_path
+
+
+def _no_path(*arguments: object, **options: object) -> None:
+    """Find nothing."""
 
 
 def receive_sigterm(trainer: pl.Trainer) -> None:

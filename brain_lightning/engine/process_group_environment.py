@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from typing_extensions import override
 
+from brain_lightning.ground.launch_detection import is_slurm_read
 from brain_lightning.ground.ranks import get_local_rank, get_local_world_size, get_node_rank
 
 
@@ -78,3 +81,19 @@ class ProcessGroupEnvironment(ClusterEnvironment):
     def num_nodes(self) -> int:
         """How many machines there are, if each has as many processes as this one."""
         return max(1, self.world_size() // self.local_world_size())
+
+
+class SlurmGroupEnvironment(ProcessGroupEnvironment, SLURMEnvironment):
+    """The same where ``srun`` has started the processes: SLURM's signals are heard."""
+
+    def __init__(self) -> None:
+        """Be queued again on SLURM's usual signal; its other settings say nothing of the group."""
+        self.auto_requeue = True
+        self.requeue_signal = signal.SIGUSR1
+
+
+def environment_of_group() -> ProcessGroupEnvironment:
+    """Return what stands for the process group that there is."""
+    if is_slurm_read() and SLURMEnvironment.detect():
+        return SlurmGroupEnvironment()
+    return ProcessGroupEnvironment()

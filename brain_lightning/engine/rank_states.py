@@ -39,7 +39,7 @@ def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator
         brain: the recipe.
         gradients: whether gradients may have accumulated.
     """
-    if not runs_among_others(brain):
+    if brain in _gathered or not runs_among_others(brain):
         yield
         return
     states: list[Any] = [None] * torch.distributed.get_world_size()

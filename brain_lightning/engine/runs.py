@@ -23,6 +23,7 @@ from brain_lightning.engine.joint_step import decides_together
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_lightning
+from brain_lightning.engine.requeue import prefer_newest_progress
 from brain_lightning.engine.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.train_log_forwarding import forwarded_train_logs
@@ -64,6 +65,9 @@ def run_fit(
     outer_lines = connection.repeated_lines
 
     def start(trainer: pl.Trainer) -> None:
+        run.requeue.listen(trainer)
+        if ckpt_path is None:
+            prefer_newest_progress(trainer, brain)
         if ckpt_path is None and saves_on_exception(callbacks_of(trainer)):
             ignore_missing_last_checkpoint()
         if datamodule is not None:

@@ -10,7 +10,10 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import ReduceOp
 from typing_extensions import override
 
-from brain_lightning.engine.process_group_environment import ProcessGroupEnvironment
+from brain_lightning.engine.process_group_environment import (
+    ProcessGroupEnvironment,
+    environment_of_group,
+)
 from brain_lightning.ground.ranks import ddp_barrier, ddp_broadcast, ddp_prevent_block
 
 T = TypeVar("T")
@@ -47,7 +50,7 @@ class InPlaceProcessGroup(ParallelStrategy):
         self, device: torch.device, environment: ProcessGroupEnvironment | None = None
     ) -> None:
         """Run on ``device``, among the processes of the group."""
-        group = environment or ProcessGroupEnvironment()
+        group = environment or environment_of_group()
         super().__init__(cluster_environment=group)
         self._root_device = device
         # As many as there are processes here: Lightning counts devices by this list.

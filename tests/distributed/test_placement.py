@@ -18,7 +18,9 @@ def results(outcome: Outcome, folder: Path, world_size: int) -> list[dict[str, A
     return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(world_size)]
 
 
-def require_right_trainers(found: list[dict[str, Any]], nodes: int) -> None:
+def require_right_trainers(
+    found: list[dict[str, Any]], nodes: int, environment: str = "ProcessGroupEnvironment"
+) -> None:
     size = len(found)
     local_size = size // nodes
     for rank, each in enumerate(found):
@@ -33,7 +35,7 @@ def require_right_trainers(found: list[dict[str, Any]], nodes: int) -> None:
             "num_nodes": nodes,
             "num_devices": local_size,
             "is_global_zero": rank == 0,
-            "environment": "ProcessGroupEnvironment",
+            "environment": environment,
         }
         # One process wanted to stop in the second epoch: all did.
         assert each["epochs"] == 2
@@ -78,7 +80,7 @@ def test_one_task_of_srun_for_each_process(tmp_path: Path) -> None:
     assert [each["before"] for each in found] == [
         {"rank": rank, "local_rank": rank} for rank in range(2)
     ]
-    require_right_trainers(found, nodes=1)
+    require_right_trainers(found, nodes=1, environment="SlurmGroupEnvironment")
 
 
 @pytest.mark.timeout(150)
