@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,35 @@ from brain_lightning.ground.errors import MissingExtraError, OptionError
 
 Maker = Callable[[Path], Any]
 
+
+def _mlflow(folder: Path) -> Any:
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        # From 3.x on MLflow refuses to write to a folder unless this says that it is meant.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    return loggers.MLFlowLogger(save_dir=str(folder / "mlruns"))
+
+
+def _neptune(folder: Path) -> Any:
+    if not hasattr(loggers, "NeptuneLogger"):
+        raise OptionError(
+            "trainer.logger='neptune' cannot be had: from 2.6 on Lightning has no logger for "
+            f"Neptune, whose service has ended. Use one of {', '.join(_WITHOUT_NEPTUNE)}."
+        )
+    return getattr(loggers, "NeptuneLogger")()  # noqa: B009 -- 2.5 only
+
+
 LOGGERS: dict[str, Maker] = {
     "csv": lambda folder: loggers.CSVLogger(folder),
     "tensorboard": lambda folder: loggers.TensorBoardLogger(folder),
-    "mlflow": lambda folder: loggers.MLFlowLogger(save_dir=str(folder / "mlruns")),
+    "mlflow": _mlflow,
     "wandb": lambda folder: loggers.WandbLogger(save_dir=folder),
-    "comet": lambda folder: loggers.CometLogger(online=False, offline_directory=str(folder)),
+    # Without an API key Comet says what it needs; offline, Lightning's logger records nothing.
+    "comet": lambda folder: loggers.CometLogger(offline_directory=str(folder)),
+    "neptune": _neptune,
 }
 """Name -> function of the folder that the logger writes to."""
 
-if hasattr(loggers, "NeptuneLogger"):  # Lightning 2.5
-    LOGGERS["neptune"] = lambda folder: getattr(loggers, "NeptuneLogger")()  # noqa: B009
+_WITHOUT_NEPTUNE = [name for name in LOGGERS if name != "neptune"]
 
 PROFILERS: dict[str, Maker] = {
     "simple": lambda folder: profilers.SimpleProfiler(folder, "simple"),
@@ -32,7 +51,7 @@ PROFILERS: dict[str, Maker] = {
 }
 """Name -> function of the folder that the profiler writes to."""
 
-_EXTRAS = frozenset({"tensorboard"})
+_EXTRAS = frozenset({"tensorboard", "mlflow", "wandb", "comet"})
 """Loggers whose package comes with an extra of their name."""
 
 

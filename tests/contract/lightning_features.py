@@ -68,18 +68,18 @@ CALLBACKS: dict[str, Entry] = {
 
 LOGGERS: dict[str, Entry] = {
     "CometLogger": Entry(
-        "handed on", "`logger: comet`; needs `comet-ml`; not tested with it installed"
+        "works", "`logger: comet`; the extra `comet`, and an API key: without one it keeps nothing"
     ),
     "CSVLogger": Entry("works", "`logger: csv`"),
     "LitLogger": Entry("handed on", "given as an object; needs `litlogger`; not tested"),
     "Logger": Entry("works", "any subclass"),
     "MLFlowLogger": Entry(
-        "handed on", "`logger: mlflow`; needs `mlflow`; not tested with it installed"
+        "works",
+        "`logger: mlflow`; the extra `mlflow`; writes to `mlruns` in the output folder, or where "
+        "`MLFLOW_TRACKING_URI` says",
     ),
-    "TensorBoardLogger": Entry("works", "`logger: tensorboard`"),
-    "WandbLogger": Entry(
-        "handed on", "`logger: wandb`; needs `wandb`; not tested with it installed"
-    ),
+    "TensorBoardLogger": Entry("works", "`logger: tensorboard`; the extra `tensorboard`"),
+    "WandbLogger": Entry("works", "`logger: wandb`; the extra `wandb`; `WANDB_MODE` rules"),
 }
 
 PROFILERS: dict[str, Entry] = {

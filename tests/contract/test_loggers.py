@@ -134,23 +134,32 @@ def test_Logger_of_the_users_own(tmp_path: Path) -> None:
     assert [step for step, metrics in Own.seen if "train_loss" in metrics] == [4]
 
 
-@pytest.mark.parametrize("name", ["mlflow", "wandb", "comet"])
-def test_loggers_whose_package_is_missing_say_what_to_install(tmp_path: Path, name: str) -> None:
-    kind = {"mlflow": "MLFlowLogger", "wandb": "WandbLogger", "comet": "CometLogger"}[name]
-    assert LOGGERS[kind].note
-    with pytest.raises(ImportError, match=rf"trainer\.logger='{name}' needs .*pip install"):
-        fit(small_brain(tmp_path, logger=name))
-
-
-def test_missing_tensorboard_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("tensorboard", "TensorBoardLogger"),
+        ("mlflow", "MLFlowLogger"),
+        ("wandb", "WandbLogger"),
+        ("comet", "CometLogger"),
+    ],
+)
+def test_a_missing_package_names_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str
 ) -> None:
-    def missing(*_: Any) -> None:
-        raise ModuleNotFoundError("tensorboard")
+    def missing(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError(kind)
 
-    monkeypatch.setattr(loggers, "TensorBoardLogger", missing)
-    with pytest.raises(MissingExtraError, match=r"brain-lightning\[tensorboard\]"):
-        fit(small_brain(tmp_path, logger="tensorboard"))
+    monkeypatch.setattr(loggers, kind, missing)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # so that it is put back
+    with pytest.raises(MissingExtraError, match=rf"trainer\.logger='{name}' .*\[{name}\]'"):
+        fit(small_brain(tmp_path, logger=name))
+    assert f"\n{name} = [" in (Path(__file__).parents[2] / "pyproject.toml").read_text()
+
+
+@pytest.mark.skipif(hasattr(loggers, "NeptuneLogger"), reason="Lightning 2.5 has it")
+def test_neptune_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"'neptune' cannot be had.*Use one of csv, tensorboard"):
+        fit(small_brain(tmp_path, logger="neptune"))
 
 
 def test_unknown_short_name(tmp_path: Path) -> None:
