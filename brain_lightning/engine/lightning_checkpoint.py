@@ -30,6 +30,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.resume import capture_resume_state
 from brain_lightning.ground.loggers import get_logger
+from brain_lightning.parts.checkpoints.gathering import gathered
 from brain_lightning.parts.checkpoints.hook_choice import (
     ChosenHook,
     choose_load_hooks,
@@ -64,6 +65,7 @@ def brain_state(
         return state
     elsewhere = _places(brain.modules, optimizers)
     hidden = {id(each) for each in left_out}
+    in_files = []
     with tempfile.TemporaryDirectory() as folder:
         for chosen in _save_hooks(checkpointer):
             if id(chosen.obj) in hidden:
@@ -73,7 +75,9 @@ def brain_state(
                 state["names"][chosen.name], state["places"][chosen.name] = kind, place
             elif not _is_plain_brain(chosen, brain):
                 state["names"][chosen.name] = FILES
-                chosen.save(Path(folder), Path(folder))
+                in_files.append(chosen)
+        for chosen in gathered(in_files, checkpointer) or ():
+            chosen.save(Path(folder), Path(folder))
         state["files"] = read_files(Path(folder))
     return state
 

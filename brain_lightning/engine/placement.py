@@ -8,17 +8,15 @@ from typing import Any
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.strategy_choice import strategy_in
 from brain_lightning.engine.strategies import InPlaceProcessGroup, InPlaceSingleDevice
 from brain_lightning.ground.device_count import as_count, number_of_processes
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.ranks import ddp_prevent_block
+from brain_lightning.parts.recipe_rules.strategy_rules import DEEPSPEED, STRATEGY_RULES
 
 PLACES = frozenset({"devices", "strategy", "accelerator", "num_nodes"})
 """The Trainer arguments that say where."""
-
-
-_PER_ENTRY = ("auto", "ddp", "ddp_find_unused_parameters_true")
-"""Strategies by name for which Brain wraps each entry of its modules in DDP."""
 
 
 def placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,13 +31,15 @@ def placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
         "devices": [device.index or 0] if device.type == "cuda" else 1,
     }
     if runs_among_others(brain):
+        if strategy_in(user) == DEEPSPEED:
+            return {**arguments, **{name: user[name] for name in PLACES & user.keys()}}
         strategy = InPlaceProcessGroup(_numbered(device))
         _check_places(strategy, user)
         if user.get("strategy") == "ddp_find_unused_parameters_true":
             brain.find_unused_parameters = True
         return {**arguments, "strategy": strategy, "num_nodes": strategy.num_nodes}
     _require_one_process(brain, user)
-    if "strategy" in user and user["strategy"] not in _PER_ENTRY:
+    if strategy_in(user) in (None, DEEPSPEED):
         return {**arguments, **{name: user[name] for name in PLACES & user.keys()}}
     return {**arguments, "strategy": InPlaceSingleDevice(device)}
 
@@ -55,12 +55,11 @@ def _check_places(strategy: InPlaceProcessGroup, user: Mapping[str, Any]) -> Non
                 f"trainer: {name}={user[name]!r}, but the launcher started {here} processes on "
                 f"each of {strategy.num_nodes} machines. Leave out trainer.{name}."
             )
-    asked_strategy = user.get("strategy", "auto")
-    if asked_strategy not in _PER_ENTRY:
+    if strategy_in(user) is None:
         raise OptionError(
-            f"trainer: strategy={asked_strategy!r} cannot be had in Brain.fit() with several "
-            "processes: Brain wraps each entry of its modules in DDP. Leave it out, or make a "
-            "Trainer yourself and give it BrainModule(brain)."
+            f"trainer: strategy={user['strategy']!r} cannot be had in Brain.fit() with several "
+            f"processes. There are {', '.join(STRATEGY_RULES)}; or make a Trainer yourself and "
+            "give it BrainModule(brain)."
         )
 
 

@@ -11,8 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.gradient_exchange import whole_gradients
 from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.ground.ranks import get_rank, is_distributed_initialized
+from brain_lightning.parts.checkpoints.gathering import others_at_hand
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
 
 
@@ -22,7 +24,7 @@ class RankStates:
 
     random_states: list[dict[str, Any]] = field(default_factory=list)
     gradients: dict[str, torch.Tensor] | None = None
-    """The mean of what has accumulated; None when it is the same on all processes."""
+    """What waits for a step, of all processes; None when it is the same on all of them."""
 
 
 _gathered: WeakKeyDictionary[object, RankStates] = WeakKeyDictionary()
@@ -42,14 +44,23 @@ def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator
     if brain in _gathered or not runs_among_others(brain):
         yield
         return
-    states: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(states, random_states())
-    mean = _mean_gradients(brain) if gradients else None
+    states = states_of_all_ranks(random_states())
+    mean = whole_gradients(brain.modules)
+    if mean is None and gradients:
+        mean = _mean_gradients(brain)
     _gathered[brain] = RankStates(states, mean)
     try:
-        yield
+        with others_at_hand(brain.checkpointer):
+            yield
     finally:
         del _gathered[brain]
+
+
+def states_of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what every process gives, by rank; all call this together."""
+    states: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(states, own)
+    return states
 
 
 def known_rank_states(brain: BrainProtocol) -> RankStates:

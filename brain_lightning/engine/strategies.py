@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch.strategies import ParallelStrategy, SingleDeviceStrategy
 from lightning_utilities.core.rank_zero import rank_zero_only
 from torch.distributed import ReduceOp
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from brain_lightning.engine.process_group_environment import (
@@ -15,6 +17,11 @@ from brain_lightning.engine.process_group_environment import (
     environment_of_group,
 )
 from brain_lightning.ground.ranks import ddp_barrier, ddp_broadcast, ddp_prevent_block
+from brain_lightning.parts.checkpoints.sharded_states import (
+    is_sharded,
+    loadable_state,
+    whole_state,
+)
 
 T = TypeVar("T")
 
@@ -108,6 +115,31 @@ class InPlaceProcessGroup(ParallelStrategy):
         if is_mean:
             result = result / torch.distributed.get_world_size(group)
         return tensor.copy_(result)
+
+    @override
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the state with whole tensors; where it is sharded, on the main process only."""
+        assert self.lightning_module is not None
+        state: dict[str, Any] = self.lightning_module.state_dict()
+        if is_sharded(self.lightning_module):
+            state = whole_state(state)
+        return state
+
+    @override
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """Return an optimizer's state, as above."""
+        state = super().optimizer_state(optimizer)
+        return dict(whole_state(state)) if is_sharded(optimizer) else state
+
+    @override
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load what ``optimizer_state`` returned for each optimizer."""
+        states = checkpoint["optimizer_states"]
+        sharded = [
+            loadable_state(state, optimizer)
+            for optimizer, state in zip(self.optimizers, states, strict=False)
+        ]
+        super().load_optimizer_state_dict({**checkpoint, "optimizer_states": sharded})
 
     @override
     def teardown(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.gradient_exchange import drop_kept_gradients
 from brain_lightning.engine.joint_step import all_have_a_batch
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.rank_states import rank_states_known
@@ -156,6 +157,7 @@ class TrainingStage:
         brain = self.brain
         with stop_iteration_kept():
             brain.zero_grad(set_to_none=True)
+        drop_kept_gradients(brain.modules)
         self.last_average = brain.avg_train_loss
         with stop_iteration_kept(), rank_states_known(brain):
             brain.on_stage_end(Stage.TRAIN, brain.avg_train_loss, self.epoch)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from brain_lightning.ground.process_group import get_timeout
-from brain_lightning.ground.ranks import ddp_prevent_block, if_main_process
+from brain_lightning.ground.ranks import about_to_wait, ddp_prevent_block, if_main_process
 
 # The group that decides, with the default group that it was made for.
 _group: tuple[object, object] | None = None
@@ -18,8 +20,9 @@ def highest(*values: int) -> list[int]:
     """
     if ddp_prevent_block():
         return list(values)
+    about_to_wait()
     box = torch.tensor(values, dtype=torch.int64)
-    torch.distributed.all_reduce(box, op=torch.distributed.ReduceOp.MAX, group=_cpu_group())
+    torch.distributed.all_reduce(box, op=torch.distributed.ReduceOp.MAX, group=cpu_group())
     return [int(value) for value in box.tolist()]
 
 
@@ -28,7 +31,7 @@ def main_process_decides(decision: bool) -> bool:
     return bool(highest(int(decision and if_main_process()))[0])
 
 
-def _cpu_group() -> object:
+def cpu_group() -> Any:
     """The default group if it works on the CPU, else one beside it, made by all at first use."""
     global _group
     world = torch.distributed.group.WORLD

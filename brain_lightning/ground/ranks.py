@@ -27,6 +27,9 @@ LOCAL_RANK_VARIABLES = ("LOCAL_RANK",)
 # How many sections that one process alone runs are open, one inside the other.
 _open_alone_sections = 0
 
+# Called before a process waits for the others.
+_before_waiting: list[Callable[[], None]] = []
+
 
 @dataclass(frozen=True)
 class _Failure:
@@ -145,6 +148,25 @@ def ddp_prevent_block() -> bool:
     return _open_alone_sections > 0 or not is_distributed_initialized()
 
 
+@contextmanager
+def called_before_waiting(function: Callable[[], None]) -> Iterator[None]:
+    """Have ``function`` called within the block before this process waits for all others.
+
+    So that it can see to what they need of it meanwhile; every process opens the block.
+    """
+    _before_waiting.append(function)
+    try:
+        yield
+    finally:
+        _before_waiting.remove(function)
+
+
+def about_to_wait() -> None:
+    """Call what wants to be called before this process waits for all others."""
+    if _before_waiting:
+        _before_waiting[-1]()
+
+
 def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
     """Let a function run on the main process only; every process gets its result.
 
@@ -260,6 +282,7 @@ def ddp_barrier() -> None:
     """Wait until every process has come here; alone, go on at once."""
     if ddp_prevent_block():
         return
+    about_to_wait()
     if torch.distributed.get_backend() == torch.distributed.Backend.NCCL:
         torch.distributed.barrier(device_ids=[torch.cuda.current_device()])
     else:
@@ -278,6 +301,7 @@ def ddp_broadcast(communication_object: T, src: int = 0) -> T:
     """
     if ddp_prevent_block():
         return communication_object
+    about_to_wait()
     box = [communication_object]
     torch.distributed.broadcast_object_list(box, src=src)
     return box[0]
@@ -296,5 +320,6 @@ def ddp_all_reduce(
         For instance ``torch.distributed.ReduceOp.SUM``.
     """
     if not ddp_prevent_block():
+        about_to_wait()
         torch.distributed.all_reduce(communication_object, op=reduce_op)
     return communication_object

@@ -15,6 +15,7 @@ from brain_lightning.ground.ranks import alone, if_main_process
 from brain_lightning.parts.checkpoints.checkpoint import ckpt_recency
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 from brain_lightning.parts.checkpoints.draft import CheckpointDraft
+from brain_lightning.parts.checkpoints.gathering import gathered, is_gathered
 from brain_lightning.parts.checkpoints.hook_choice import (
     ChosenHook,
     need_other_processes,
@@ -124,16 +125,19 @@ class BackgroundSaver:
         then: Callable[[], None],
     ) -> None:
         self.wait()
-        hooks = self.checkpointer.choose_save_hooks()
+        hooks = gathered(self.checkpointer.choose_save_hooks(), self.checkpointer)
+        if hooks is None:
+            return
         if need_other_processes(hooks):
-            self.checkpointer.save_checkpoint(meta, end_of_epoch, name, verbosity)
+            self.checkpointer.save_with(hooks, meta, end_of_epoch, name, verbosity)
             then()
         elif if_main_process():
             with alone():
                 draft = self.checkpointer.open_draft(meta, end_of_epoch, name)
                 with draft.dropped_on_error():
                     states = self._save_what_cannot_wait(hooks, draft)
-                    write = partial(self._write, draft, hooks, verbosity, then)
+                    gathered_states = {each.name: each.obj for each in hooks if is_gathered(each)}
+                    write = partial(self._write, draft, hooks, verbosity, then, gathered_states)
                     self._write_beside(write, states)
 
     @staticmethod
@@ -141,6 +145,8 @@ class BackgroundSaver:
         """Call the hooks that need the live object; return the states that remain to be written."""
         states = {}
         for chosen in hooks:
+            if is_gathered(chosen):
+                continue
             if writes_state_only(chosen.hook):
                 states[chosen.name] = chosen.obj.state_dict()
             else:
@@ -177,10 +183,11 @@ class BackgroundSaver:
         hooks: list[ChosenHook],
         verbosity: int,
         then: Callable[[], None],
+        gathered_states: Mapping[str, Any],
         states: Mapping[str, Any],
     ) -> None:
         with draft.dropped_on_error():
-            for name, state in states.items():
+            for name, state in {**gathered_states, **states}.items():
                 ChosenHook(name, state, torch.save).save(draft.path, draft.target)
             checkpoint = draft.finish([chosen.name for chosen in hooks])
         self.checkpointer.log_saved(checkpoint, verbosity)

@@ -26,6 +26,7 @@ from brain_lightning.parts.checkpoints.errors import (
     as_checkpoint_error,
     with_advice,
 )
+from brain_lightning.parts.checkpoints.gathering import gathered
 from brain_lightning.parts.checkpoints.hook_choice import (
     ChosenHook,
     choose_load_hooks,
@@ -62,7 +63,7 @@ class Checkpointer:
     can be seen is whole. When only the main process has to write (which is so unless a
     ``custom_save_hook`` or a saver registered with ``save_on_main_only=False`` is there), no
     process waits for another in a save or a deletion, so it may as well be called by the main
-    process alone.
+    process alone. Where parameters are sharded a save needs all processes, see ``gathering``.
     """
 
     def __init__(
@@ -154,7 +155,18 @@ class Checkpointer:
         Raises:
             CheckpointError: it could not be saved; nothing of it is left, the others are untouched.
         """
-        hooks = self.choose_save_hooks()
+        hooks = gathered(self.choose_save_hooks(), self)
+        return None if hooks is None else self.save_with(hooks, meta, end_of_epoch, name, verbosity)
+
+    def save_with(
+        self,
+        hooks: list[ChosenHook],
+        meta: Mapping[str, Any] | None,
+        end_of_epoch: bool,
+        name: str | None,
+        verbosity: int,
+    ) -> Checkpoint | None:
+        """Save with hooks that were chosen, and gathered, before; see :meth:`save_checkpoint`."""
         if need_other_processes(hooks):
             checkpoint = save_jointly(hooks, lambda: self.open_draft(meta, end_of_epoch, name))
         elif not if_main_process():

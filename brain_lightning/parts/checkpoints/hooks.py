@@ -192,11 +192,15 @@ def _without_their_process_guard(cls: type, hook: Hook) -> Hook:
     return on_main_process(method) if method is not None and is_marked_method else hook
 
 
+def is_marked(method: object) -> bool:
+    """Whether a method saves, loads or transfers its object."""
+    return any(hasattr(method, mark) for mark in (SAVER_MARK, LOADER_MARK, TRANSFER_MARK))
+
+
 def has_unregistered_marks(obj: object) -> bool:
     """Whether a class of ``obj`` has marked methods although nobody registered it."""
-    marks = (SAVER_MARK, LOADER_MARK, TRANSFER_MARK)
     members = [member for cls in inspect.getmro(type(obj)) for member in vars(cls).values()]
-    return any(hasattr(member, mark) for member in members for mark in marks)
+    return any(map(is_marked, members))
 
 
 def convert_torch_save_hooks_to_once_per_node() -> None:

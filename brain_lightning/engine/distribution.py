@@ -1,0 +1,181 @@
+"""Which strategy was asked for, and whether the recipe and this machine allow it."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import callbacks as lightning_callbacks
+
+from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.defaults import overridden_places
+from brain_lightning.engine.sharding import shard_entries
+from brain_lightning.engine.strategy_choice import sharding_policy, strategy_in
+from brain_lightning.ground.errors import OptionError
+from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.sharded_tensors import is_sharded_tensor
+from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
+from brain_lightning.parts.checkpoints.gathering import why_not_gathered
+from brain_lightning.parts.precision.autocast import dtype_of_precision
+from brain_lightning.parts.recipe_rules.optimization_rules import OWNED_BY_LIGHTNING
+from brain_lightning.parts.recipe_rules.recipe_traits import RecipeTraits
+from brain_lightning.parts.recipe_rules.strategy_rules import (
+    DDP,
+    DEEPSPEED,
+    FSDP2,
+    why_not,
+)
+
+logger = get_logger(__name__)
+
+_COPYING_CALLBACKS = tuple(
+    getattr(lightning_callbacks, name)
+    for name in ("StochasticWeightAveraging", "WeightAveraging")
+    if hasattr(lightning_callbacks, name)
+)
+
+
+def strategy_of(brain: BrainProtocol) -> str | None:
+    """Return the strategy for the several processes that this one belongs to."""
+    return strategy_in(connection_of(brain).settings.trainer)
+
+
+def check_strategy(brain: BrainProtocol) -> None:
+    """See that the strategy that was asked for can be had, before anything is done.
+
+    Raises:
+        ValueError: the recipe, or what is installed, does not allow it; says what, and where.
+    """
+    trainer = connection_of(brain).settings.trainer
+    strategy = strategy_in(trainer)
+    if strategy == DEEPSPEED:
+        _require_deepspeed()
+    if strategy in (None, DDP):
+        return
+    assert strategy is not None
+    if not brain.distributed_launch:
+        if strategy != DEEPSPEED:
+            logger.warning(
+                "trainer.strategy=%r is ignored: this is one process alone. Start several with "
+                "brain-lightning run and --trainer.devices, or with torchrun.",
+                trainer["strategy"],
+            )
+        return
+    recipe = RecipeTraits(type(brain).__name__, overridden_places(brain, OWNED_BY_LIGHTNING))
+    _require(strategy, trainer["strategy"], recipe)
+    if strategy == FSDP2:
+        _check_sharding(brain, trainer)
+
+
+def _require(strategy: str, asked: object, recipe: RecipeTraits) -> None:
+    reason = why_not(strategy, recipe)
+    if reason is not None:
+        raise OptionError(f"trainer.strategy={asked!r} cannot be had: {reason}.")
+
+
+def _require_deepspeed() -> None:
+    if importlib.util.find_spec("deepspeed") is None:
+        raise OptionError(
+            "trainer.strategy is DeepSpeed's, but the package deepspeed is not installed. Install "
+            "it with `pip install deepspeed`, or use fsdp2, which needs no package."
+        )
+
+
+# -- FSDP2 -------------------------------------------------------------------------------------
+
+
+def _check_sharding(brain: BrainProtocol, trainer: Mapping[str, Any]) -> None:
+    if brain.checkpointer is not None and not isinstance(brain.checkpointer, Checkpointer):
+        raise OptionError(
+            f"trainer.strategy={trainer['strategy']!r} cannot be had with the checkpointer "
+            f"{type(brain.checkpointer).__module__}.{type(brain.checkpointer).__name__}, which "
+            "would save the main process's part only. Use brain_lightning.Checkpointer, or start "
+            "the recipe with brain-lightning run."
+        )
+    given = trainer.get("callbacks") or ()
+    for callback in given if isinstance(given, (list, tuple)) else (given,):
+        if isinstance(callback, _COPYING_CALLBACKS):
+            raise OptionError(
+                f"trainer: the callback {type(callback).__name__} copies the modules, which cannot "
+                "be done with sharded ones (strategy fsdp2). Leave out one of the two; "
+                "average_checkpoints averages afterwards."
+            )
+    _check_dtype(brain, sharding_policy(trainer).param_dtype)
+
+
+def _check_dtype(brain: BrainProtocol, dtype: object) -> None:
+    if dtype in (None, torch.float32):
+        return
+    for option in ("precision", "eval_precision"):
+        value = getattr(brain, option)
+        if dtype_of_precision(value) != dtype:
+            raise OptionError(
+                f"FSDP2: param_dtype is {dtype}, but the run option {option} is {value!r}. What is "
+                f"computed with such parameters needs the same precision: set {option}, or leave "
+                "out param_dtype."
+            )
+
+
+def shard_modules(brain: BrainProtocol) -> None:
+    """Shard the trainable entries of ``modules``: the strategy FSDP2.
+
+    Raises:
+        ValueError: an entry cannot be sharded, an optimizer exists that knows its parameters, or a
+            recoverable has a save hook that would write a part of it.
+    """
+    trainer = connection_of(brain).settings.trainer
+    early = _early_optimizer(brain)
+    if early is not None:
+        traits = RecipeTraits(type(brain).__name__, early_optimizer=early)
+        _require(FSDP2, trainer.get("strategy"), traits)
+    policy = sharding_policy(trainer)
+    shard_entries(brain.modules, policy, brain.device, brain.find_unused_parameters)
+    if brain.checkpointer is not None:
+        for chosen in brain.checkpointer.choose_save_hooks():
+            reason = why_not_gathered(chosen)
+            if reason is not None:
+                raise OptionError(reason)
+
+
+def _early_optimizer(brain: BrainProtocol) -> str | None:
+    """Where an optimizer is, if one is, that steps parameters which are about to be sharded."""
+    whole = {id(each) for each in brain.modules.parameters() if not is_sharded_tensor(each)}
+    for place, optimizer in _optimizers_with_places(brain):
+        steps = (id(each) for group in optimizer.param_groups for each in group["params"])
+        if any(each in whole for each in steps):
+            return place
+    return None
+
+
+def _optimizers_with_places(brain: Any) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+    for name, value in vars(brain).items():
+        for each in value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(each, torch.optim.Optimizer):
+                yield _assignment(brain, name), each
+    for name, value in vars(getattr(brain, "hparams", None) or _Nothing()).items():
+        if isinstance(value, torch.optim.Optimizer):
+            yield f"{name} of the hyperparameters", value
+
+
+class _Nothing:
+    """Has no attributes."""
+
+
+def _assignment(brain: object, name: str) -> str:
+    """Return where in the recipe ``self.<name>`` is first assigned, or at least its name."""
+    for kind in type(brain).__mro__[:-1]:
+        try:
+            lines, first = inspect.getsourcelines(kind)
+            file = Path(inspect.getsourcefile(kind) or "").name
+        except (OSError, TypeError):
+            continue
+        for number, line in enumerate(lines, first):
+            if re.search(rf"\bself\.{name}\s*=[^=]", line):
+                return f"{file}:{number} (self.{name})"
+    return f"self.{name}"
