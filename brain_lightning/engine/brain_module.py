@@ -278,8 +278,11 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Open the TRAIN stage where a Trainer of the user's resumes in the middle of an epoch."""
-        if not self._run.training.is_open:
-            self._run.open_epoch(self.trainer)
+        run = self._run
+        if not run.training.is_open:
+            run.open_epoch(self.trainer)
+        if not run.is_trial:
+            run.learning_rates.before_batch(self.trainer)
 
     @override
     def training_step(self, batch: Any, batch_idx: int) -> Any:

@@ -17,6 +17,7 @@ from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
 from brain_lightning.engine.joint_step import decides_together, ends_for_all
+from brain_lightning.engine.learning_rate_log import LearningRateLog
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss, publish
 from brain_lightning.engine.random_replay import (
@@ -77,6 +78,7 @@ class FitRun:
             self.valid_tickets = BatchTickets(() if valid_loader is None else valid_loader)
         self.bar = bar or StageBar(False, {})
         self.training = TrainingStage(brain, self.train_tickets, self.bar)
+        self.learning_rates = LearningRateLog()
         self.validation: EvaluationPass | None = None
         self._validated = False
         self._validated_at: int | None = None
@@ -343,7 +345,7 @@ class FitRun:
         connection = connection_of(self.brain)
         losses = named_loss("train_loss", self.average)
         connection.stage_losses.update(losses)
-        publish(trainer, losses)
+        publish(trainer, {**losses, **self.learning_rates.rates})
         connection.stage_is_ending = True
         try:
             training.close()
