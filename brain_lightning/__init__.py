@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from brain_lightning.parts.data.padded_batch import PaddedBatch
     from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
     from brain_lightning.parts.epochs.epoch_counter import EpochCounter, EpochCounterWithStopper
+    from brain_lightning.parts.metrics.gatherable import register_gatherable
     from brain_lightning.parts.options.command_line import parse_arguments
     from brain_lightning.parts.options.run_options import RunOptions
     from brain_lightning.parts.train_log.file_train_logger import FileTrainLogger
@@ -60,6 +61,7 @@ _HOMES = {
     "mark_as_transfer": "parts.checkpoints.hooks",
     "parse_arguments": "parts.options.command_line",
     "register_checkpoint_hooks": "parts.checkpoints.hooks",
+    "register_gatherable": "parts.metrics.gatherable",
     "run_on_main": "ground.ranks",
 }
 """Public name -> the module that defines it."""
@@ -88,6 +90,7 @@ __all__ = [
     "mark_as_transfer",
     "parse_arguments",
     "register_checkpoint_hooks",
+    "register_gatherable",
     "run_on_main",
 ]
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from torch.optim import Optimizer
 from typing_extensions import override
 
+from brain_lightning.engine.averaged_weights import load_average
 from brain_lightning.engine.backward_hooks import BackwardHooks
 from brain_lightning.engine.batch_delivery import BatchDelivery
 from brain_lightning.engine.batch_tickets import NO_BATCH
@@ -46,6 +47,7 @@ from brain_lightning.engine.optimizers import (
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.recovery_choice import no_recovery
+from brain_lightning.engine.shared_evaluation import release_metrics
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
@@ -409,6 +411,11 @@ class BrainModule(BrainGovernedModule):
         average = self._run.close_validation(self.trainer)
         self._log_losses(named_loss("valid_loss", average))
 
+    @override
+    def on_validation_end(self) -> None:
+        """Let metrics exchange their states again, now that Lightning has read them."""
+        release_metrics(self.brain)
+
     # -- test ----------------------------------------------------------------------------------
 
     @override
@@ -424,7 +431,10 @@ class BrainModule(BrainGovernedModule):
     def _recover_for_evaluation(self) -> None:
         assert self._test_run is not None
         saved = self._checkpoint.take()
+        connection = connection_of(self.brain)
+        connection.written_by_callbacks = None
         self._test_run.start(recover=self.trainer.ckpt_path is None)
+        load_average(self, self.brain.modules, connection.written_by_callbacks)
         if saved is not None:
             load_recoverables(saved, self.brain, end_of_epoch=True)
 
@@ -432,7 +442,7 @@ class BrainModule(BrainGovernedModule):
     def on_test_epoch_start(self) -> None:
         """Open the TEST stage."""
         assert self._test_run is not None
-        self._test_run.evaluation.open()
+        self._test_run.evaluation.open(limited=is_limit(self.trainer.limit_test_batches))
 
     @override
     def test_step(self, batch: Any, batch_idx: int) -> Any:
@@ -445,6 +455,11 @@ class BrainModule(BrainGovernedModule):
         assert self._test_run is not None
         self._test_run.finish(limited=is_limit(self.trainer.limit_test_batches))
         self._log_losses(named_loss("test_loss", self._test_run.average))
+
+    @override
+    def on_test_end(self) -> None:
+        """Let metrics exchange their states again, now that Lightning has read them."""
+        release_metrics(self.brain)
 
     # -- prediction ----------------------------------------------------------------------------
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from brain_lightning.engine.interval_checkpoint import IntervalSaver
 from brain_lightning.engine.published_metrics import publish
 from brain_lightning.engine.settings import EngineSettings
@@ -15,7 +17,6 @@ _NO_METRICS = frozenset({"unixtime", "end-of-epoch"})
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
-    import torch
 
     from brain_lightning.engine.brain_module import BrainModule
     from brain_lightning.engine.optimizer_hooks import OptimizerHooks
@@ -47,11 +48,15 @@ class Connection:
         """The ``trainer.current_epoch`` that the last fit came to."""
         self.trainer_objects: dict[str, Any] = {}
         """Loggers and profilers that were made from short names, for all runs of the Brain."""
+        self.written_by_callbacks: dict[str, Any] | None = None
+        """What callbacks have in the checkpoint that was recovered last."""
         self.uncounted_steps = 0
         """Optimizer steps that the recipe did not count in its ``optimizer_step``."""
         self.stage_losses: dict[str, float] = {}
         """The last average of each stage, as ``train_loss``, ``valid_loss``, ``test_loss``."""
         self._meta: dict[str, Any] = {}
+        self.held_logs: list[tuple[str, Any, dict[str, Any]]] | None = None
+        """Takes what is logged in the batches of a shared evaluation, to be logged at its end."""
 
     def __getstate__(self) -> EngineSettings:
         """Copy and pickle the settings: a run belongs to the Brain that started it."""
@@ -139,6 +144,9 @@ class Connection:
             )
         if module.is_configuring:
             publish(module.trainer, {name: value})
+            return
+        if self.held_logs is not None and not isinstance(value, torch.nn.Module):
+            self.held_logs.append((name, value, options))
             return
         if self.stage_is_ending:
             # Lightning is in the hook of the last batch here.

@@ -13,8 +13,11 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.rank_states import rank_states_known
+from brain_lightning.engine.shared_evaluation import SharedEvaluation, shared_evaluation
+from brain_lightning.engine.sharding import reshard
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
+from brain_lightning.parts.checkpoints.gathering import others_at_hand
 
 
 class EvaluationPass:
@@ -36,15 +39,25 @@ class EvaluationPass:
         self.stage = stage
         self.epoch = epoch
         self.average: Any = 0.0
-        self._tickets = tickets
+        self._whole = tickets
+        self._shared: SharedEvaluation | None = None
         self._bar = bar
         self._finished = False
         self._gradients = torch.is_grad_enabled()
 
-    def open(self) -> None:
+    @property
+    def _tickets(self) -> BatchTickets | None:
+        """Of all batches, or of this process's share."""
+        return self._whole if self._shared is None else self._shared.tickets
+
+    def open(self, limited: bool = False, is_trial: bool = False) -> None:
         """Call ``on_stage_start`` and switch the modules to evaluation.
 
         SpeechBrain does this before it switches gradients off, so they are as the caller has them.
+
+        Args:
+            limited: the Trainer limits the batches.
+            is_trial: the stage will be abandoned.
         """
         with stop_iteration_kept(), self.as_before():
             if self.stage is Stage.VALID:
@@ -52,9 +65,18 @@ class EvaluationPass:
             else:  # named or not is as SpeechBrain calls it
                 self.brain.on_stage_start(self.stage, epoch=self.epoch)
             self.brain.modules.eval()
+        if self._whole is not None:
+            self._whole.open()
+            if not is_trial:
+                self._share(self._whole.loader, limited)
         if self._tickets is not None:
-            self._tickets.open()
             self._bar.open(self.stage, self._tickets.length())
+
+    def _share(self, loader: Any, limited: bool) -> None:
+        shared = shared_evaluation(self.brain, self.stage, loader, limited)
+        if shared is not None:
+            shared.open()
+        self._shared = shared
 
     def as_before(self) -> AbstractContextManager[Any]:
         """Gradients on or off as they were when the pass was made, outside of Lightning's loop."""
@@ -74,12 +96,15 @@ class EvaluationPass:
     def step(self, batch: Any) -> Any:
         """Evaluate one batch and return what ``evaluate_batch`` returns."""
         brain = self.brain
-        brain.step += 1
         with stop_iteration_kept():
-            loss = brain.evaluate_batch(batch, stage=self.stage)
-            self.average = brain.update_average(loss, self.average)
+            if self._shared is not None:
+                loss = self._shared.evaluate(batch)
+            else:
+                brain.step += 1
+                loss = brain.evaluate_batch(batch, stage=self.stage)
+                self.average = brain.update_average(loss, self.average)
         self._bar.advance()
-        if brain.debug and brain.step == brain.debug_batches:
+        if self._shared is None and brain.debug and brain.step == brain.debug_batches:
             self._finished = True
         return loss
 
@@ -94,7 +119,11 @@ class EvaluationPass:
         self._bar.close()
         if self._tickets is not None:
             self._tickets.close()
+        if self._shared is not None:
+            with stop_iteration_kept():
+                self.average = self._shared.finish()
         brain = self.brain
+        reshard(brain.modules)
         if self.stage is Stage.VALID:
             brain.step = 0
         losses = named_loss(f"{self.stage.name.lower()}_loss", self.average)
@@ -103,7 +132,7 @@ class EvaluationPass:
             with stop_iteration_kept(), rank_states_known(brain):
                 brain.on_stage_end(self.stage, self.average, self.epoch)
         else:
-            with stop_iteration_kept():
+            with stop_iteration_kept(), others_at_hand(brain.checkpointer):
                 brain.on_stage_end(self.stage, self.average, self.epoch)
             brain.step = 0
         return self.average
@@ -113,6 +142,8 @@ class EvaluationPass:
         self._bar.close()
         if self._tickets is not None:
             self._tickets.close()
+        if self._shared is not None:
+            self._shared.abandon()
         self.brain.step = 0
 
     def _run_to_the_end(self) -> None:

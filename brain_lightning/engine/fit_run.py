@@ -448,7 +448,9 @@ class FitRun:
             self.validation = EvaluationPass(
                 self.brain, Stage.VALID, epoch, self.valid_tickets, self.bar
             )
-        self.validation.open()
+        self.validation.open(
+            limited=limits_validation(trainer), is_trial=trainer.sanity_checking or self.is_trial
+        )
 
     def close_validation(self, trainer: pl.Trainer) -> Any:
         """Close the VALID stage and go on training where it was interrupted; return the loss."""

@@ -215,16 +215,19 @@ def run_validation_loop(trainer: pl.Trainer) -> None:
 
     Why: a recipe may override ``_fit_valid`` and call it when it likes, and an epoch that was
     resumed behind its last batch has no batch after which Lightning would validate.
-    Names: ``epoch_loop.val_loop.run``, ``trainer._logger_connector``.
+    Names: ``epoch_loop.val_loop.run``, ``trainer._logger_connector``, and
+    ``module._current_fx_name``, which a loader leaves behind that ends before its length.
     """
-    connector = trainer._logger_connector
+    connector, module = trainer._logger_connector, trainer.lightning_module
     first_loop_iter = connector._first_loop_iter
+    hook = module._current_fx_name
     trainer.validating = True
     try:
         trainer.fit_loop.epoch_loop.val_loop.run()
     finally:
         trainer.training = True
         connector._first_loop_iter = first_loop_iter
+        module._current_fx_name = hook
         connector.epoch_end_reached()  # as it was when the training epoch ended
 
 

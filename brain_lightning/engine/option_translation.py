@@ -80,7 +80,7 @@ OPTION_TRANSLATION: dict[str, Translation] = {
     "trainer": TrainerArgument(()),
     "optimization": BrainAttribute("BrainModule"),
     "move_batch": BrainAttribute("BrainModule.transfer_batch_to_device"),
-    "shard_evaluation": Refused("the sharded evaluation is not built yet"),
+    "shard_evaluation": BrainAttribute("EvaluationPass"),
     "async_checkpoint": BrainAttribute("TrainingStage.save_if_due"),
     "val_interval_steps": TrainerArgument(("val_check_interval",)),
     "no_slurm_detection": BrainAttribute(_LAUNCH),

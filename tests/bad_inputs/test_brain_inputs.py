@@ -51,7 +51,6 @@ def make(recipe: type[Brain] = Recipe, checkpointer: Any = None, **run_opts: Any
         ({"trainer": {"inference_mode": True}}, "inference_mode"),
         ({"trainer": {"enable_progress_bar": True}}, "noprogressbar"),
         ({"profile_training": True}, "output_folder"),
-        ({"shard_evaluation": True}, "not built yet"),
     ],
 )
 def test_option_is_refused(options: dict[str, Any], sentence: str) -> None:

@@ -1,0 +1,1 @@
+"""Statistics of an evaluation that several processes share."""
