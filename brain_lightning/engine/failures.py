@@ -15,6 +15,7 @@ from brain_lightning.ground.failure_board import (
     is_connection_error,
     lost,
 )
+from brain_lightning.ground.quick_exit import end_quickly
 
 
 @contextmanager
@@ -27,6 +28,8 @@ def failures_told(brain: BrainProtocol) -> Iterator[None]:
 
     Raises:
         OtherProcessError: another process ended the run.
+        SystemExit: the recipe called ``exit()``; with status 1 in place of 0, which a launcher
+            would take for an end without fault.
     """
     if not runs_among_others(brain):
         yield
@@ -43,9 +46,15 @@ def _told(brain: BrainProtocol, board: FailureBoard, run: int) -> Iterator[None]
     except OtherProcessError:  # of a run inside of this one
         raise
     except BaseException as error:
+        end_quickly()  # the others notice when this process is gone
         if is_connection_error(error):
             raise lost(board.explain(run, _where(brain))) from error
         board.leave(run, Note(f"{type(error).__name__}: {error}".removesuffix(": "), _where(brain)))
+        if isinstance(error, SystemExit) and not error.code:
+            raise SystemExit(
+                f"Process {board.rank} called exit at {_where(brain)} while others train with it: "
+                "its status is 1, not 0."
+            ) from error
         raise
 
 

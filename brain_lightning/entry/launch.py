@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from brain_lightning.ground.device_count import as_count, number_of_processes
+from brain_lightning.ground.device_count import (
+    as_count,
+    chosen_devices,
+    number_of_processes,
+)
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.launch_detection import detect_launch
+from brain_lightning.parts.options.parser import parse_own_options
 
 
 def torchrun_command(
@@ -59,3 +65,66 @@ def torchrun_command(
         f"--nproc_per_node={count}",
         *program,
     ]
+
+
+def start_again_if_asked(arguments: Sequence[str]) -> None:
+    """Become ``torchrun`` with the processes that ``--trainer.devices`` asks for.
+
+    Where one process is enough, or a launcher started this one, nothing happens; else this call
+    does not return. The recipe has done nothing yet.
+
+    Arguments
+    ---------
+    arguments:
+        What stands behind ``brain-lightning run``: the recipe and its own command line.
+
+    Raises
+    ------
+    ValueError
+        When the number of devices cannot be understood, or several machines are asked for.
+    """
+    trainer = parse_own_options(arguments[1:]).get("trainer", {})
+    program = ["-m", "brain_lightning", "run", *arguments, *_backend(arguments)]
+    command = torchrun_command(program, trainer)
+    if command is None:
+        return
+    numbers = chosen_devices(trainer)
+    if numbers is not None:
+        os.environ[VISIBLE] = _visible(numbers, os.environ.get(VISIBLE))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], command)
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def _visible(numbers: Sequence[int], before: str | None) -> str:
+    """Return the GPUs ``numbers`` among those that this process sees."""
+    if before is None:
+        return ",".join(map(str, numbers))
+    names = before.split(",")
+    if max(numbers) >= len(names):
+        raise OptionError(
+            f"trainer: devices={list(numbers)} names GPU {max(numbers)}, but {VISIBLE}={before} "
+            f"leaves {len(names)}. GPUs are numbered from 0."
+        )
+    return ",".join(names[number] for number in numbers)
+
+
+def _backend(arguments: Sequence[str]) -> list[str]:
+    """Return the option for processes on the CPU, which the default backend cannot connect."""
+    if any(argument.startswith("--distributed_backend") for argument in arguments):
+        return []
+    return ["--distributed_backend", "gloo"] if _is_on_cpu(arguments) else []
+
+
+def _is_on_cpu(arguments: Sequence[str]) -> bool:
+    for index, argument in enumerate(arguments):
+        name, separator, value = argument.partition("=")
+        if name == "--device":
+            following = arguments[index + 1] if index + 1 < len(arguments) else ""
+            return (value if separator else following).startswith("cpu")
+    import torch  # late: most runs need no answer
+
+    return not torch.cuda.is_available()

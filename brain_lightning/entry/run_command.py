@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from brain_lightning.entry.launch import start_again_if_asked
 from brain_lightning.entry.run_recipe import (
     RecipeNotFoundError,
     run_recipe_to_the_end_of_the_process,
 )
+from brain_lightning.ground.errors import OptionError
+from brain_lightning.parts.options.parser import CommandLineError
 
 HELP = """\
 usage: brain-lightning run RECIPE.py HPARAMS.yaml [OPTIONS]
@@ -22,7 +25,8 @@ brain_lightning's Brain, checkpoints and loaders wherever the recipe names Speec
                    --trainer.KEY VALUE for an argument of lightning.Trainer
 
 All run options: brain-lightning run RECIPE.py --help
-Several processes: torchrun --nproc_per_node=2 -m brain_lightning run RECIPE.py HPARAMS.yaml
+Several processes on this machine: --trainer.devices 2. On several machines, on each of them:
+  torchrun --nnodes=2 ... -m brain_lightning run RECIPE.py HPARAMS.yaml
 """
 
 
@@ -37,6 +41,12 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         found = f"found the option {arguments[0]}" if arguments else "found nothing"
         return _refuse(f"the recipe comes first, then its options; {found} in its place.")
+    try:
+        start_again_if_asked(arguments)
+    except CommandLineError:
+        return 2  # said already
+    except OptionError as error:
+        return _refuse(str(error))
     try:
         run_recipe_to_the_end_of_the_process(arguments[0], arguments[1:])
     except RecipeNotFoundError as error:

@@ -16,14 +16,35 @@ def number_of_processes(trainer: Mapping[str, Any]) -> int:
     ValueError
         When it is none of these.
     """
+    chosen = chosen_devices(trainer)
+    if chosen is not None:
+        return len(chosen)
     devices = trainer.get("devices", 1)
-    if isinstance(devices, str) and "," in devices:
-        devices = [part for part in devices.split(",") if part.strip()]
-    if isinstance(devices, (list, tuple)):
-        return len(devices)
     if devices in ("auto", "-1", -1):
         return max(1, _device_count(trainer))
     return as_count(devices, "devices")
+
+
+def chosen_devices(trainer: Mapping[str, Any]) -> list[int] | None:
+    """Return the numbers of the devices that ``trainer.devices`` lists, or None for a count.
+
+    Raises
+    ------
+    ValueError
+        When the list is empty, or has something else than numbers from 0, or a number twice.
+    """
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, str) and "," in devices:
+        devices = [part.strip() for part in devices.split(",") if part.strip()]
+    if not isinstance(devices, (list, tuple)):
+        return None
+    numbers = [int(each) for each in devices if str(each).isdecimal()]
+    if not numbers or len(numbers) < len(devices) or len(set(numbers)) < len(numbers):
+        raise OptionError(
+            f"trainer: devices={trainer['devices']!r} is no list of devices. Give each number "
+            'once, from 0, as in [0, 2]; or how many, or "auto".'
+        )
+    return numbers
 
 
 def as_count(value: Any, name: str) -> int:

@@ -32,7 +32,8 @@ processes wait less for one another (``get_timeout``)."""
 class Member:
     """A process of the group, as the others know it."""
 
-    host: str
+    process_space: str
+    """Where ``pid`` means something: see ``_process_space``."""
     pid: int
     address: str
     port: int
@@ -63,10 +64,7 @@ class FailureBoard:
         self._runs: list[int] = []
         self._runs_begun = 0
         self._server = NoteServer(self.session, self._be_told)
-        address = socket.gethostname()
-        if self.rank == 0:
-            address = os.environ.get("MASTER_ADDR", address)
-        own = Member(socket.gethostname(), os.getpid(), address, self._server.port)
+        own = Member(_process_space(), os.getpid(), _own_address(self.rank), self._server.port)
         members: list[Any] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(members, own)
         self.members: list[Member] = members
@@ -146,7 +144,7 @@ class FailureBoard:
 
     def _is_gone(self, rank: int) -> bool:
         member = self.members[rank]
-        if member.host != socket.gethostname():
+        if member.process_space != _process_space():
             return False
         try:
             os.kill(member.pid, 0)
@@ -197,6 +195,37 @@ def lost(reason: str) -> OtherProcessError:
     """Make the error of a process that cannot go on because of another one."""
     rank = torch.distributed.get_rank()
     return OtherProcessError(f"Process {rank} cannot go on: {reason}.")
+
+
+def _process_space() -> str:
+    """Return a name for what shares process numbers with this process.
+
+    The machine's name alone is not enough: containers on one machine may have the same.
+    """
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _own_address(rank: int) -> str:
+    """Return where the others find this process: it is on the network that they came together on.
+
+    The name of a machine is not always one that the other machines can look up.
+    """
+    main = os.environ.get("MASTER_ADDR")
+    if main is None:
+        return socket.gethostname()
+    if rank == 0:
+        return main
+    port = int(os.environ.get("MASTER_PORT", "1"))
+    try:
+        kind = socket.getaddrinfo(main, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(kind[0], socket.SOCK_DGRAM) as unsent:
+            unsent.connect(kind[4])  # sends nothing; chooses the way
+            return str(unsent.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
 
 
 def _is_zombie(pid: int) -> bool:

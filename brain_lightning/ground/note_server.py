@@ -25,7 +25,7 @@ class NoteServer:
         self._password = password
         self._tell = tell
         self.notes: dict[str, dict[str, Any]] = {}
-        self._socket = socket.create_server(("", 0))
+        self._socket = _listen_on_a_free_port()
         self.port: int = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, name="notes of failures", daemon=True).start()
 
@@ -55,6 +55,15 @@ class NoteServer:
         self.notes = {**self.notes, **notes}
         for key in notes:
             self._tell(key)
+
+
+def _listen_on_a_free_port() -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError:  # compiled in, but switched off on this machine
+            pass
+    return socket.create_server(("", 0))
 
 
 def leave_notes(address: str, port: int, password: str, notes: dict[str, dict[str, Any]]) -> None:

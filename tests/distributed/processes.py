@@ -90,14 +90,34 @@ class Processes:
         self, command: Sequence[str], environments: Sequence[Mapping[str, str]], folder: Path
     ) -> None:
         """Start ``python command`` once for each environment; outputs go to files in ``folder``."""
+        self._start([[sys.executable, "-u", *command]] * len(environments), environments, folder)
+
+    @classmethod
+    def of_commands(
+        cls,
+        commands: Sequence[Sequence[str]],
+        environments: Sequence[Mapping[str, str]],
+        folder: Path,
+    ) -> Processes:
+        """Start each command with its environment."""
+        processes = cls.__new__(cls)
+        processes._start(commands, environments, folder)
+        return processes
+
+    def _start(
+        self,
+        commands: Sequence[Sequence[str]],
+        environments: Sequence[Mapping[str, str]],
+        folder: Path,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
         self._files = [folder / f"output-{rank}.txt" for rank in range(len(environments))]
-        self.running = []
-        for environment, file in zip(environments, self._files, strict=True):
+        self.running: list[subprocess.Popen[bytes]] = []
+        for command, environment, file in zip(commands, environments, self._files, strict=True):
             with file.open("w") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-u", *command],
+                    list(command),
                     env=dict(environment),
                     cwd=ROOT,
                     stdin=subprocess.DEVNULL,

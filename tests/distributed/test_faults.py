@@ -14,11 +14,12 @@ from .processes import Outcome, Processes, clean_environment, run_ranks
 
 LONG = pytest.mark.long
 STEP = 5
+INTERVAL, LENGTH = 3, 20  # of tests.distributed.faults
 
 
-def perform(kind: str, rank: int, folder: Path, world_size: int = 2) -> Outcome:
+def perform(kind: str, rank: int, folder: Path, world_size: int = 2, step: int = STEP) -> Outcome:
     return run_ranks(
-        ["-m", "tests.distributed.faults", kind, str(rank), str(STEP), str(folder)],
+        ["-m", "tests.distributed.faults", kind, str(rank), str(step), str(folder)],
         folder / "outputs",
         world_size,
         seconds=90,
@@ -67,10 +68,30 @@ def test_the_others_end_and_say_why(
     if kind == "loader":
         assert "process 0 has given up waiting for it" in outcome.outputs[rank]
     elif kind != "stop":
-        assert outcome.codes[rank] == {"kill": -9, "interrupt": -2}.get(
-            kind, 0 if "exit" in kind else 1
-        )
+        # Nothing can be done about os._exit(0) from inside the process.
+        assert outcome.codes[rank] == {"kill": -9, "interrupt": -2, "os_exit": 0}.get(kind, 1)
     require_checkpoint(tmp_path)
+
+
+@LONG
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("step", [1, 3, 4, 13, 20])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("kind", ["raise", "kill", "exit", "os_exit", "interrupt", "stop"])
+def test_at_every_kind_of_step_and_what_is_left_resumes(
+    tmp_path: Path, kind: str, rank: int, step: int
+) -> None:
+    """The first step, one that saves, the one behind it, one in between, and the last."""
+    outcome = perform(kind, rank, tmp_path, step=step)
+    [(code, output)] = others(outcome, rank)
+    assert code == 1, outcome.report()
+    verb = "did not come to" if kind == "stop" else "(failed|is gone,) at"
+    assert re.search(f"process {rank} {verb} step {step} ", output), outcome.report()
+    again = perform("none", rank, tmp_path)
+    again.require_success()
+    # The stream begins its epoch again, as it does not say where it was; nothing else does.
+    steps_saved = (step - 1) // INTERVAL * INTERVAL
+    assert f"DONE 0 {steps_saved + 2 * LENGTH} " in again.outputs[0], again.report()
 
 
 @pytest.mark.timeout(150)

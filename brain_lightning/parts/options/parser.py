@@ -86,6 +86,23 @@ def parse(arg_list: Sequence[str], defaults: Mapping[str, Any] | None = None) ->
     )
 
 
+def parse_own_options(arg_list: Sequence[str]) -> dict[str, Any]:
+    """Return what a command line says of the options that SpeechBrain does not have.
+
+    For those who must know before the recipe reads its command line, which may have arguments of
+    the recipe's own.
+
+    Raises
+    ------
+    CommandLineError
+        When such an option has no value, or one that cannot be; the usage is then on standard
+        error.
+    """
+    own = _OwnArguments(_make_parser(effective_defaults()))
+    own.take_from(arg_list)
+    return own.values
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser of SpeechBrain's options that shows the help of all."""
 
