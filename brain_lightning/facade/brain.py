@@ -696,6 +696,7 @@ class Brain:
         resume = read_resume_file(path)
         connection_of(self).resume = resume_from(resume, self.checkpointer, end_of_epoch)
         restore_uncounted_steps(self, resume)
+        connection_of(self).written_by_callbacks = (resume or {}).get("callback_checkpoint")
         state = read_brain_state(path)
         self.step = state["step"]
         self.avg_train_loss = state["avg_train_loss"]

@@ -44,7 +44,11 @@ CALLBACKS: dict[str, Entry] = {
     "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
     "DeviceStatsMonitor": WORKS,
     "EarlyStopping": Entry("works", "monitors `train_loss`, `valid_loss`, `meta`, `brain.log`"),
-    "EMAWeightAveraging": Entry("works", "validation and the end of training see the average"),
+    "EMAWeightAveraging": Entry(
+        "works",
+        "validation, `evaluate()` and the end of training see the average; the Checkpointer's files "
+        "have the weights of training, and the average beside them",
+    ),
     "GradientAccumulationScheduler": Entry("automatic"),
     "LambdaCallback": WORKS,
     "LearningRateFinder": Entry("automatic", "sets the rate of the optimizer, and of `module.lr`"),
@@ -63,7 +67,7 @@ CALLBACKS: dict[str, Entry] = {
     "ThroughputMonitor": Entry("works", "`log_every_n_steps` must be set so that it is reached"),
     "Timer": WORKS,
     "TQDMProgressBar": WORKS,
-    "WeightAveraging": WORKS,
+    "WeightAveraging": Entry("works", "as `EMAWeightAveraging`"),
 }
 
 LOGGERS: dict[str, Entry] = {
