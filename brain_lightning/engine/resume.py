@@ -93,7 +93,7 @@ def _gradients(brain: BrainProtocol) -> dict[str, torch.Tensor]:
     ``optimizers_step`` leaves none where every optimizer stepped.
     """
     return {
-        name: parameter.grad.detach().cpu()
+        name: parameter.grad.detach()
         for name, parameter in brain.modules.named_parameters()
         if parameter.grad is not None and not is_sharded_tensor(parameter.grad)
     }

@@ -6,13 +6,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import alone, if_main_process
-from brain_lightning.parts.checkpoints.checkpoint import ckpt_recency
+from brain_lightning.parts.checkpoints.checkpoint import PARAMFILE_EXT, ckpt_recency
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 from brain_lightning.parts.checkpoints.draft import CheckpointDraft
 from brain_lightning.parts.checkpoints.gathering import gathered, is_gathered
@@ -20,6 +22,7 @@ from brain_lightning.parts.checkpoints.hook_choice import (
     ChosenHook,
     need_other_processes,
 )
+from brain_lightning.parts.checkpoints.resume_file import SUFFIX, write_noted, written_later
 from brain_lightning.parts.checkpoints.selection import (
     ImportanceKey,
     Predicate,
@@ -34,7 +37,9 @@ class BackgroundSaver:
     """Saves a Checkpointer's checkpoints without letting training wait for the disk.
 
     Its two methods have the arguments of the Checkpointer's own. When they return, the states are
-    copied and what has save hooks of its own is written; a thread does the rest. One checkpoint at
+    copied and what has save hooks of its own is written; a thread does the rest. The moments of
+    optimizers, which only their steps change, are copied by the thread as well; a step that comes
+    before it is done waits for it. One checkpoint at
     most is being written: the next save, and anything else that is done with the Checkpointer,
     waits for it first, and raises the error if it failed. Call :meth:`wait` at the end.
 
@@ -48,6 +53,8 @@ class BackgroundSaver:
         self._buffers = SnapshotBuffers()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self._copied = threading.Event()
+        self._guards: list[RemovableHandle] = []
         checkpointer.call_before_access(self.wait)
 
     @property
@@ -104,6 +111,7 @@ class BackgroundSaver:
             return
         self._thread.join()
         self._thread = None
+        self._take_off_guards()
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -134,11 +142,15 @@ class BackgroundSaver:
         elif if_main_process():
             with alone():
                 draft = self.checkpointer.open_draft(meta, end_of_epoch, name)
-                with draft.dropped_on_error():
+                with draft.dropped_on_error(), written_later() as noted:
                     states = self._save_what_cannot_wait(hooks, draft)
                     gathered_states = {each.name: each.obj for each in hooks if is_gathered(each)}
-                    write = partial(self._write, draft, hooks, verbosity, then, gathered_states)
-                    self._write_beside(write, states)
+                    files = {path.name: path for path in noted}
+                    write = partial(
+                        self._write, draft, hooks, verbosity, then, gathered_states, files
+                    )
+                    states |= {path.name: state for path, state in noted.items()}
+                    self._write_beside(write, states, _guarded_optimizers(hooks))
 
     @staticmethod
     def _save_what_cannot_wait(hooks: list[ChosenHook], draft: CheckpointDraft) -> dict[str, Any]:
@@ -154,20 +166,35 @@ class BackgroundSaver:
         return states
 
     def _write_beside(
-        self, write: Callable[[Mapping[str, Any]], None], states: Mapping[str, Any]
+        self,
+        write: Callable[[Mapping[str, Any]], None],
+        states: Mapping[str, Any],
+        optimizers: Mapping[str, torch.optim.Optimizer],
     ) -> None:
         try:
-            copied = self._buffers.copy(states)
+            copied = self._buffers.copy(states, delayed=optimizers.keys() & states.keys())
         except (MemoryError, RuntimeError) as error:  # torch reports missing memory as the latter
             logger.warning(f"No snapshot could be taken, so training waits for the save: {error}")
             self._buffers = SnapshotBuffers()
             write(states)
             return
+        self._copied.clear()
+        for optimizer in optimizers.values():
+            guard = optimizer.register_step_pre_hook(self._wait_for_copies)
+            self._guards.append(guard)
         # No daemon: a program that ends without wait() still finishes its checkpoint.
         self._thread = threading.Thread(
             target=self._run, args=(partial(write, copied),), name="checkpoint writer"
         )
         self._thread.start()
+
+    def _wait_for_copies(self, *step: object) -> None:
+        self._copied.wait()
+
+    def _take_off_guards(self) -> None:
+        for guard in self._guards:
+            guard.remove()
+        self._guards.clear()
 
     def _run(self, write: Callable[[], None]) -> None:
         try:
@@ -176,6 +203,8 @@ class BackgroundSaver:
             # It is raised by wait(); a program that never waits has this line.
             logger.error(f"A checkpoint could not be saved: {error}")
             self._error = error
+        finally:
+            self._copied.set()
 
     def _write(
         self,
@@ -184,11 +213,35 @@ class BackgroundSaver:
         verbosity: int,
         then: Callable[[], None],
         gathered_states: Mapping[str, Any],
+        noted: Mapping[str, Path],
         states: Mapping[str, Any],
     ) -> None:
         with draft.dropped_on_error():
+            self._buffers.complete()
+            self._copied.set()
             for name, state in {**gathered_states, **states}.items():
-                ChosenHook(name, state, torch.save).save(draft.path, draft.target)
+                hook = partial(_write_noted, noted[name]) if name in noted else torch.save
+                whose = name.removesuffix(PARAMFILE_EXT + SUFFIX)
+                ChosenHook(whose, state, hook).save(draft.path, draft.target)
             checkpoint = draft.finish([chosen.name for chosen in hooks])
         self.checkpointer.log_saved(checkpoint, verbosity)
         then()
+
+
+def _write_noted(target: Path, state: Any, path: Path) -> None:
+    del path  # the file was chosen when the state was noted
+    write_noted(target, state)
+
+
+def _guarded_optimizers(hooks: Iterable[ChosenHook]) -> dict[str, torch.optim.Optimizer]:
+    """Return name -> optimizer for those whose steps can be made to wait.
+
+    An optimizer whose class does not call torch's constructor runs no hooks before a step.
+    """
+    return {
+        chosen.name: chosen.obj
+        for chosen in hooks
+        if writes_state_only(chosen.hook)
+        and isinstance(chosen.obj, torch.optim.Optimizer)
+        and getattr(type(chosen.obj).step, "hooked", False)
+    }

@@ -13,6 +13,9 @@ from __future__ import annotations
 import io
 import pickle
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ logger = get_logger(__name__)
 
 SUFFIX = ".resume"
 _TIME = "unixtime of the checkpoint"
+_noted: ContextVar[dict[Path, dict[str, Any]] | None] = ContextVar("noted", default=None)
 
 
 def resume_path(path: str | Path) -> Path:
@@ -37,6 +41,8 @@ def resume_path(path: str | Path) -> Path:
 def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
     """Write the state beside the checkpoint file ``path``; None takes away what an older save left.
 
+    Within :func:`written_later` it is only noted.
+
     Raises:
     ------
     TypeError: the state has something that is neither tensor nor plain value, so that it could not
@@ -46,6 +52,31 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
     if state is None:
         target.unlink(missing_ok=True)
         return
+    noted = _noted.get()
+    if noted is not None:
+        noted[target] = dict(state)
+        return
+    write_noted(target, _on_cpu(state))
+
+
+@contextmanager
+def written_later() -> Iterator[dict[Path, dict[str, Any]]]:
+    """Let states within not be written but noted; yields file -> state, for :func:`write_noted`."""
+    noted: dict[Path, dict[str, Any]] = {}
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
+def write_noted(target: Path, state: Mapping[str, Any]) -> None:
+    """Write a state into the file that it was noted for.
+
+    Raises:
+    ------
+    TypeError: see :func:`write_resume_file`.
+    """
     buffer = io.BytesIO()
     torch.save({**state, _TIME: _time_of_checkpoint(target)}, buffer)
     content = buffer.getvalue()
@@ -77,7 +108,7 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
         return None
     content = source.read_bytes()
     try:
-        state = torch.load(io.BytesIO(content), weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.PickleError) as error:
         raise ValueError(
             f"{source} is damaged: it should hold what an exact resume needs. Without the file the "
@@ -90,6 +121,14 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
         logger.info(f"{source} is left from a checkpoint that was saved over, and is ignored")
         return None
     return state
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if type(value) is dict:
+        return {key: _on_cpu(item) for key, item in value.items()}
+    return value
 
 
 def _time_of_checkpoint(path: Path) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +32,8 @@ class _Place(NamedTuple):
 class SnapshotBuffers:
     """Memory on the CPU into which states are copied, used again for the next snapshot.
 
-    It is as large as the states themselves. A snapshot is valid until the next one is taken.
+    It is as large as the states themselves. A snapshot is valid until the next one is taken, and
+    complete once :meth:`complete` has returned.
     """
 
     def __init__(self) -> None:
@@ -41,20 +42,46 @@ class SnapshotBuffers:
         self._used: set[tuple[object, ...]] = set()
         self._shared: dict[_Place, torch.Tensor] = {}
         self._devices: set[torch.device] = set()
+        self._delays = False
+        self._delayed: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def copy(self, states: Mapping[str, Any]) -> dict[str, Any]:
+    def copy(self, states: Mapping[str, Any], delayed: Collection[str] = ()) -> dict[str, Any]:
         """Return a copy of the states: the same containers, tensors in the buffers.
 
         Tensors that are the same memory, as tied weights are, are the same in the copy.
+
+        Arguments:
+            states: Name -> state.
+            delayed: Names of optimizers' states whose moments, where they are on the CPU, are left
+                for :meth:`complete` to copy.
         """
         self._used.clear()
         self._shared.clear()
         self._devices.clear()
-        copied = {name: self._copy(state, (name,)) for name, state in states.items()}
+        self._delayed.clear()
+        now = {name: state for name, state in states.items() if name not in delayed}
+        copied = {name: self._copy(state, (name,)) for name, state in now.items()}
+        for name in states.keys() - now.keys():
+            copied[name] = self._copy_delayed(states[name], name)
         for device in self._devices:  # their copies run beside
             torch.get_device_module(device).synchronize(device)
         self._buffers = {key: self._buffers[key] for key in self._used}
         self._shared.clear()
+        return {name: copied[name] for name in states}
+
+    def complete(self) -> None:
+        """Copy what was left; may be called in another thread."""
+        for buffer, tensor in self._delayed:
+            buffer.copy_(tensor)
+        self._delayed.clear()
+
+    def _copy_delayed(self, state: dict[str, Any], name: str) -> dict[str, Any]:
+        """Copy an optimizer's state; rates and the like, which others change too, at once."""
+        copied = {}
+        for entry, value in state.items():
+            self._delays = entry == "state"
+            copied[entry] = self._copy(value, (name, entry))
+        self._delays = False
         return copied
 
     def _copy(self, value: Any, key: tuple[object, ...]) -> Any:
@@ -89,6 +116,9 @@ class SnapshotBuffers:
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             buffer = self._buffers[key] = _empty_on_cpu(tensor)
         self._used.add(key)
+        if self._delays and tensor.device.type == "cpu":
+            self._delayed.append((buffer, tensor))
+            return buffer
         buffer.copy_(tensor, non_blocking=True)
         if tensor.device.type != "cpu":
             self._devices.add(tensor.device)

@@ -17,6 +17,7 @@ from brain_lightning.parts.checkpoints.hooks import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.checkpoints.snapshot import SnapshotBuffers
 from tests.parts.checkpoints.experiment import Experiment, names
 
@@ -131,9 +132,9 @@ def test_only_one_is_in_flight(checkpointer, experiment, held, monkeypatch):
     started = []
     copy = SnapshotBuffers.copy
 
-    def watched_copy(self, states):
+    def watched_copy(self, states, delayed):
         started.append(saver.is_writing)
-        return copy(self, states)
+        return copy(self, states, delayed)
 
     monkeypatch.setattr(SnapshotBuffers, "copy", watched_copy)
     threading.Timer(0.2, held.set).start()
@@ -225,10 +226,91 @@ def test_a_negative_number_to_keep_is_refused_at_once(tmp_path, checkpointer):
     assert names(tmp_path) == []
 
 
+@pytest.fixture
+def copying_held(monkeypatch):
+    """The writer does not copy what is left for it until this event is set."""
+    event = threading.Event()
+    complete = SnapshotBuffers.complete
+
+    def complete_when_allowed(self):
+        assert event.wait(60)
+        complete(self)
+
+    monkeypatch.setattr(SnapshotBuffers, "complete", complete_when_allowed)
+    yield event
+    event.set()
+
+
+def test_a_step_waits_until_the_moments_are_copied(
+    tmp_path, checkpointer, experiment, copying_held
+):
+    saved = experiment.state()
+    saver = BackgroundSaver(checkpointer)
+    saver.save_checkpoint()
+    experiment.optimizer.param_groups[0]["lr"] = 7.0  # as a scheduler does, at any time
+    stepped = threading.Thread(target=experiment.step)
+    stepped.start()
+    stepped.join(0.2)
+    assert stepped.is_alive()
+    copying_held.set()
+    stepped.join(60)
+    saver.wait()
+    again, _ = resumed(tmp_path)
+    assert again.state() == saved != experiment.state()
+
+
+def test_when_the_copying_fails_a_step_does_not_wait_for_ever(
+    checkpointer, experiment, monkeypatch
+):
+    def fail(self):
+        raise OSError("no memory")
+
+    monkeypatch.setattr(SnapshotBuffers, "complete", fail)
+    saver = BackgroundSaver(checkpointer)
+    saver.save_checkpoint()
+    experiment.step()
+    with pytest.raises(OSError, match="no memory"):
+        saver.wait()
+    assert checkpointer.list_checkpoints() == []
+
+
+@register_checkpoint_hooks
+class WithMore:
+    """Has more to save than its file holds."""
+
+    def __init__(self):
+        self.gradient = torch.zeros(3)
+
+    @mark_as_saver
+    def save(self, path):
+        Path(path).write_text("")
+        write_resume_file(path, {"gradient": self.gradient})
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch):
+        self.gradient = read_resume_file(path)["gradient"]
+
+
+def test_what_a_hook_saves_for_an_exact_resume_is_written_beside(tmp_path, held):
+    live = WithMore()
+    checkpointer = Checkpointer(tmp_path, {"live": live})
+    saver = BackgroundSaver(checkpointer)
+    saver.save_checkpoint()
+    live.gradient += 1
+    held.set()
+    saver.wait()
+    checkpointer.recover_if_possible()
+    assert live.gradient.tolist() == [0, 0, 0]
+    live.gradient = torch.nn.Linear
+    saver.save_checkpoint()
+    with pytest.raises(CheckpointError, match=r"recoverable 'live'.*What live\.ckpt\.resume"):
+        saver.wait()
+
+
 def test_without_memory_for_a_snapshot_training_waits(
     tmp_path, checkpointer, experiment, monkeypatch, caplog
 ):
-    def refuse(self, states):
+    def refuse(self, states, delayed):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(SnapshotBuffers, "copy", refuse)
