@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.datamodule_loaders import loaders_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
-from brain_lightning.engine.distribution import check_strategy, shard_modules, strategy_of
+from brain_lightning.engine.distribution import check_strategy, distribute
 from brain_lightning.engine.gradient_exchange import gradients_kept
 from brain_lightning.engine.lightning_checkpoint import checked_path
 from brain_lightning.engine.nonfinite_losses import patience_exhausted
@@ -27,8 +27,8 @@ from brain_lightning.engine.resume import (
     resume_from,
 )
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
-from brain_lightning.engine.uncounted_steps import restore_uncounted_steps
 from brain_lightning.engine.sharded_gradients import clip_gradients, nonfinite_gradients
+from brain_lightning.engine.uncounted_steps import restore_uncounted_steps
 from brain_lightning.facade.brain_construction import (
     check_process_group,
     choose_device,
@@ -55,10 +55,7 @@ from brain_lightning.facade.module_wrapping import (
     wrap_in_ddp,
 )
 from brain_lightning.facade.parameter_report import report_parameters
-from brain_lightning.facade.training_sampler import (
-    distributed_loader_arguments,
-    shuffled_loader_arguments,
-)
+from brain_lightning.facade.training_sampler import shuffled_loader_arguments
 from brain_lightning.facade.weight_decay import without_vector_weight_decay
 from brain_lightning.ground.joint_decision import main_process_decides
 from brain_lightning.ground.loggers import get_logger
@@ -72,12 +69,13 @@ from brain_lightning.parts.checkpoints.hooks import (
     register_checkpoint_hooks,
 )
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
+from brain_lightning.parts.data.distributed_arguments import distributed_loader_arguments
 from brain_lightning.parts.data.looped_loader import LoopedLoader
 from brain_lightning.parts.data.make_dataloader import make_dataloader
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
+from brain_lightning.parts.data.stream_share import StreamShare, is_divisible
 from brain_lightning.parts.options.run_options import RunOptions
 from brain_lightning.parts.precision.autocast import TorchAutocast
-from brain_lightning.parts.recipe_rules.strategy_rules import DDP, FSDP2
 
 logger = get_logger(__name__)
 
@@ -283,6 +281,8 @@ class Brain:
             **loader_kwargs: for the loader; ``looped_nominal_epoch`` makes a LoopedLoader.
         """
         if stage == Stage.TRAIN:
+            if self.distributed_launch and is_divisible(dataset):
+                dataset = StreamShare(dataset, self.rank, torch.distributed.get_world_size())
             loader_kwargs = self._train_loader_specifics(dataset, loader_kwargs)
         loader = make_dataloader(dataset, **loader_kwargs)
         if (
@@ -299,7 +299,7 @@ class Brain:
         if self.distributed_launch:
             sorting = getattr(getattr(self, "hparams", None), "sorting", None)
             loader_kwargs, sampler = distributed_loader_arguments(
-                dataset, loader_kwargs, self.rank, sorting
+                dataset, loader_kwargs, self.rank, shuffle=sorting in (None, "random")
             )
         else:
             loader_kwargs, sampler = shuffled_loader_arguments(dataset, loader_kwargs)
@@ -356,13 +356,7 @@ class Brain:
     def _wrap_distributed(self) -> None:
         """Wrap the entries of ``modules`` for several processes or GPUs."""
         if self.distributed_launch:
-            strategy = strategy_of(self)
-            if strategy == FSDP2:
-                shard_modules(self)
-            elif strategy == DDP:
-                wrap_in_ddp(
-                    self.modules, self.device, self.distributed_backend, self.find_unused_parameters
-                )
+            distribute(self, wrap_in_ddp)
         elif self.data_parallel_backend:
             wrap_in_data_parallel(self.modules)
 

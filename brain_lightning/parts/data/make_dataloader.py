@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
-from brain_lightning.ground.loggers import get_logger
 from brain_lightning.parts.data.dataset_kinds import (
     batches_itself,
     require_usable,
     yields_example_dicts,
 )
+from brain_lightning.parts.data.distributed_arguments import distributed_loader_arguments
 from brain_lightning.parts.data.looped_loader import LoopedLoader
 from brain_lightning.parts.data.padded_batch import PaddedBatch
 from brain_lightning.parts.data.samplers import (
     DEFAULT_SEED,
-    DistributedSamplerWrapper,
     ReproducibleRandomSampler,
 )
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
-
-logger = get_logger(__name__)
 
 SEED_VARIABLE = "SB_GLOBAL_SEED"
 """SpeechBrain's environment variable for the seed of shuffling."""
@@ -129,30 +126,6 @@ def distributed_loader_specifics(
         Arguments of a DataLoader; not changed.
     """
     loader_kwargs = dict(loader_kwargs)
-    if not distributed_launch:
-        return loader_kwargs
-    if isinstance(dataset, IterableDataset):
-        logger.warning(
-            "An IterableDataset cannot be shared out to the processes: unless it does so itself, "
-            "all of them see the same data."
-        )
-        return loader_kwargs
-    if loader_kwargs.get("sampler") is None and loader_kwargs.get("batch_sampler") is not None:
-        loader_kwargs["batch_sampler"] = DistributedSamplerWrapper(
-            loader_kwargs["batch_sampler"], rank=rank
-        )
-        return loader_kwargs
-    loader_kwargs["sampler"] = _distributed_sampler(rank, dataset, loader_kwargs)
-    loader_kwargs["shuffle"] = False  # it is the sampler's now
+    if distributed_launch:
+        loader_kwargs, _ = distributed_loader_arguments(dataset, loader_kwargs, rank)
     return loader_kwargs
-
-
-def _distributed_sampler(
-    rank: int | None, dataset: Any, loader_kwargs: dict[str, Any]
-) -> DistributedSampler[Any]:
-    drop_last = loader_kwargs.get("drop_last", False)
-    sampler = loader_kwargs.get("sampler")
-    if sampler is None:
-        return DistributedSampler(dataset, rank=rank, drop_last=drop_last)
-    shuffle = loader_kwargs.get("shuffle", False)
-    return DistributedSamplerWrapper(sampler, rank=rank, drop_last=drop_last, shuffle=shuffle)
