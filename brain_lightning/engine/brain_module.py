@@ -50,8 +50,8 @@ from brain_lightning.engine.recovery_choice import no_recovery
 from brain_lightning.engine.shared_evaluation import release_metrics
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
-from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 from brain_lightning.engine.uncounted_steps import steps_done
+from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 
 
 class BrainModule(BrainGovernedModule):

@@ -17,6 +17,7 @@ _NO_METRICS = frozenset({"unixtime", "end-of-epoch"})
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
+    from torch.nn.parallel import DistributedDataParallel
 
     from brain_lightning.engine.brain_module import BrainModule
     from brain_lightning.engine.optimizer_hooks import OptimizerHooks
@@ -52,6 +53,8 @@ class Connection:
         """What callbacks have in the checkpoint that was recovered last."""
         self.uncounted_steps = 0
         """Optimizer steps that the recipe did not count in its ``optimizer_step``."""
+        self.whole_batch: DistributedDataParallel | None = None
+        """What computes a batch's loss under DDP around everything."""
         self.stage_losses: dict[str, float] = {}
         """The last average of each stage, as ``train_loss``, ``valid_loss``, ``test_loss``."""
         self._meta: dict[str, Any] = {}

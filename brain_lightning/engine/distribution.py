@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import overridden_places
 from brain_lightning.engine.sharding import shard_entries
 from brain_lightning.engine.strategy_choice import sharding_policy, strategy_in
+from brain_lightning.engine.whole_batch import wrap_whole
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
@@ -29,6 +30,7 @@ from brain_lightning.parts.recipe_rules.strategy_rules import (
     DDP,
     DEEPSPEED,
     FSDP2,
+    WHOLE_MODULE_DDP,
     why_not,
 )
 
@@ -39,11 +41,6 @@ _COPYING_CALLBACKS = tuple(
     for name in ("StochasticWeightAveraging", "WeightAveraging")
     if hasattr(lightning_callbacks, name)
 )
-
-
-def strategy_of(brain: BrainProtocol) -> str | None:
-    """Return the strategy for the several processes that this one belongs to."""
-    return strategy_in(connection_of(brain).settings.trainer)
 
 
 def check_strategy(brain: BrainProtocol) -> None:
@@ -120,6 +117,28 @@ def _check_dtype(brain: BrainProtocol, dtype: object) -> None:
                 f"computed with such parameters needs the same precision: set {option}, or leave "
                 "out param_dtype."
             )
+
+
+def distribute(brain: BrainProtocol, wrap_in_ddp: Callable[..., None]) -> None:
+    """Prepare ``modules`` for several processes, as the strategy does it.
+
+    Args:
+        brain: the recipe.
+        wrap_in_ddp: wraps each entry; given modules, device, backend and find_unused_parameters.
+
+    Raises:
+        ValueError: the strategy cannot do it with these modules.
+    """
+    connection = connection_of(brain)
+    strategy = strategy_in(connection.settings.trainer)
+    if strategy == FSDP2:
+        shard_modules(brain)
+    elif strategy == WHOLE_MODULE_DDP:
+        connection.whole_batch = wrap_whole(brain, connection.whole_batch)
+    elif strategy != DEEPSPEED:
+        wrap_in_ddp(
+            brain.modules, brain.device, brain.distributed_backend, brain.find_unused_parameters
+        )
 
 
 def shard_modules(brain: BrainProtocol) -> None:

@@ -13,8 +13,8 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.rank_states import rank_states_known
-from brain_lightning.engine.shared_evaluation import SharedEvaluation, shared_evaluation
 from brain_lightning.engine.sharding import reshard
+from brain_lightning.engine.shared_evaluation import SharedEvaluation, shared_evaluation
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.gathering import others_at_hand

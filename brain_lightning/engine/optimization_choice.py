@@ -9,8 +9,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import DeepSpeedStrategy
 
 from brain_lightning.engine.trainer_callbacks import callbacks_of
+from brain_lightning.ground.ranks import is_distributed_initialized
 from brain_lightning.parts.recipe_rules import optimization_rules
 from brain_lightning.parts.recipe_rules.optimization_rules import is_deepspeed
+from brain_lightning.parts.recipe_rules.strategy_rules import WHOLE_MODULE_DDP
 
 
 def why_automatic(callbacks: Iterable[Any], strategy: Any) -> str | None:
@@ -24,6 +26,8 @@ def why_automatic(callbacks: Iterable[Any], strategy: Any) -> str | None:
         (type(callback).__name__, [kind.__name__ for kind in type(callback).__mro__])
         for callback in callbacks
     )
+    if strategy == WHOLE_MODULE_DDP and is_distributed_initialized():
+        return f"the strategy {strategy}"
     deepspeed = isinstance(strategy, DeepSpeedStrategy) or is_deepspeed(strategy)
     return optimization_rules.why_automatic(kinds, deepspeed)
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import overridden_places
 from brain_lightning.engine.gradient_exchange import exchange_gradients
 from brain_lightning.engine.optimizers import discover_optimizers
@@ -82,11 +83,20 @@ class AutomaticStep:
         brain.on_fit_batch_start(batch, should_step)
         exchange_gradients(brain.modules, should_step)
         with brain.training_ctx:
-            outputs = brain.compute_forward(batch, Stage.TRAIN)
-            loss: torch.Tensor = brain.compute_objectives(outputs, batch, Stage.TRAIN)
+            outputs, loss = self._compute(batch, should_step)
         brain.check_loss_isfinite(brain.scaler.scale(loss / factor))
         self._pending = (batch, outputs, loss, should_step)
         return loss
+
+    def _compute(self, batch: Any, should_step: bool) -> tuple[Any, torch.Tensor]:
+        brain = self._brain
+        whole = connection_of(brain).whole_batch
+        if whole is None:
+            outputs = brain.compute_forward(batch, Stage.TRAIN)
+            return outputs, brain.compute_objectives(outputs, batch, Stage.TRAIN)
+        whole.require_backward_grad_sync = should_step
+        loss = whole(batch)
+        return whole.module.outputs, loss
 
     def clip(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and check the gradients, as ``optimizers_step`` does between unscale and step."""

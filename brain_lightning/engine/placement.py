@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
-from brain_lightning.engine.strategy_choice import strategy_in
 from brain_lightning.engine.strategies import InPlaceProcessGroup, InPlaceSingleDevice
+from brain_lightning.engine.strategy_choice import strategy_in
 from brain_lightning.ground.device_count import as_count, number_of_processes
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.ranks import ddp_prevent_block
@@ -31,10 +31,15 @@ def placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
         "devices": [device.index or 0] if device.type == "cuda" else 1,
     }
     if runs_among_others(brain):
-        if strategy_in(user) == DEEPSPEED:
-            return {**arguments, **{name: user[name] for name in PLACES & user.keys()}}
         strategy = InPlaceProcessGroup(_numbered(device))
         _check_places(strategy, user)
+        if strategy_in(user) == DEEPSPEED:
+            # It moves and wraps what Lightning gives it, among the processes that there are.
+            here = {
+                "devices": len(strategy.parallel_devices or ()),
+                "num_nodes": strategy.num_nodes,
+            }
+            return {**arguments, **here, "strategy": user["strategy"]}
         if user.get("strategy") == "ddp_find_unused_parameters_true":
             brain.find_unused_parameters = True
         return {**arguments, "strategy": strategy, "num_nodes": strategy.num_nodes}

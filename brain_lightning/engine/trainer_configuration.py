@@ -17,11 +17,13 @@ from brain_lightning.engine.connection import Connection, connection_of
 from brain_lightning.engine.optimization_choice import why_automatic_from
 from brain_lightning.engine.option_translation import owner_of
 from brain_lightning.engine.placement import PLACES, placement
-from brain_lightning.engine.precision import BrainPrecision, ScaledPrecision
+from brain_lightning.engine.precision import LIGHTNING_NAMES, BrainPrecision, ScaledPrecision
 from brain_lightning.engine.progress_bar import BrainProgressBar, StageBar
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.engine.short_names import check_short_names, made_from_names
+from brain_lightning.engine.strategy_choice import strategy_in
 from brain_lightning.ground.errors import OptionError
+from brain_lightning.parts.recipe_rules.strategy_rules import DEEPSPEED
 
 NEVER = 2**31 - 1
 """An interval that no run reaches."""
@@ -131,7 +133,12 @@ def make_trainer(
     arguments["enable_progress_bar"] = any(
         isinstance(callback, pl.callbacks.ProgressBar) for callback in arguments["callbacks"]
     )
-    arguments["plugins"] = [*_as_list(user.get("plugins")), _precision(brain, settings)]
+    arguments["plugins"] = _as_list(user.get("plugins"))
+    if strategy_in(user) == DEEPSPEED:  # it has plugins of its own, and clips by itself
+        arguments["precision"] = LIGHTNING_NAMES[brain.precision]
+        arguments["gradient_clip_val"] = brain.max_grad_norm
+    else:
+        arguments["plugins"].append(_precision(brain, settings))
     if recipe_validates:
         arguments["check_val_every_n_epoch"] = NEVER
     return pl.Trainer(**arguments)

@@ -203,6 +203,25 @@ def automatic(folder: Path) -> Found:
 
 
 @scenario
+def whole_module(folder: Path) -> Found:
+    """One DDP around the whole batch, beside one for each entry."""
+
+    class Directly(Automatic):
+        def compute_forward(self, batch: Any, stage: Any) -> torch.Tensor:
+            net = self.modules.model
+            if type(net).__name__ == "DistributedDataParallel":
+                return super().compute_forward(batch, stage)
+            predictions: torch.Tensor = net.out(net.encode(batch[0]))
+            return predictions
+
+    def make(strategy: Any) -> Any:
+        options = {"grad_accumulation_factor": 2, "optimization": "automatic"}
+        return make_brain(Directly, {"model": model()}, strategy=strategy, **options)
+
+    return compared(make, "whole_module_ddp", size=20)
+
+
+@scenario
 def gan(folder: Path) -> Found:
     """Two optimizers, its own fit_batch, its own backward passes."""
     from tests.parity.test_optimization import Adversarial, adversaries
@@ -292,7 +311,7 @@ def wrapped_by_size(folder: Path) -> Found:
 
 @scenario
 def other_methods(folder: Path) -> Found:
-    """Called by another name than forward, through hparams, and through the name of DDP's wrapper."""
+    """Called by another name than forward, through hparams, and as DDP is unwrapped."""
 
     class Encoding(Plain):
         def compute_forward(self, batch: Any, stage: Any) -> torch.Tensor:

@@ -71,7 +71,9 @@ STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
             "DDP", "each trainable entry of modules is wrapped on its own", (_connected,)
         ),
         WHOLE_MODULE_DDP: StrategyRules(
-            "DDP, whole", "one wrapper around all modules", (_connected, _one_backward)
+            "DDP, whole",
+            "one wrapper around all modules; Lightning steps the optimizer",
+            (_connected, _one_backward, obstacle_to_automatic),
         ),
         FSDP2: StrategyRules(
             "FSDP2",
@@ -93,6 +95,7 @@ _NAMES: Mapping[str, str] = MappingProxyType(
     {
         "ddp": DDP,
         "ddp_find_unused_parameters_true": DDP,
+        "whole_module_ddp": WHOLE_MODULE_DDP,
         "fsdp2": FSDP2,
         "FSDP2": FSDP2,
         "DeepSpeedStrategy": DEEPSPEED,
