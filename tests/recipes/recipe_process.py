@@ -32,16 +32,20 @@ class Outcome:
         return [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-def run_both(row: Row, folder: Path) -> tuple[Outcome, Outcome]:
+def run_both(
+    row: Row, folder: Path, first_on_path: tuple[Path, ...] = ()
+) -> tuple[Outcome, Outcome]:
     """Run natively and under ours, side by side."""
     with ThreadPoolExecutor(2) as pool:
-        native = pool.submit(run_recipe, row, NATIVE, folder / "native")
-        ours = pool.submit(run_recipe, row, OURS, folder / "ours")
+        native = pool.submit(run_recipe, row, NATIVE, folder / "native", first_on_path)
+        ours = pool.submit(run_recipe, row, OURS, folder / "ours", first_on_path)
         return native.result(), ours.result()
 
 
-def run_recipe(row: Row, how: tuple[str, ...], folder: Path) -> Outcome:
-    """Run a recipe as often as its row says."""
+def run_recipe(
+    row: Row, how: tuple[str, ...], folder: Path, first_on_path: tuple[Path, ...] = ()
+) -> Outcome:
+    """Run a recipe as often as its row says; ``first_on_path`` holds other packages to import."""
     folder.mkdir(parents=True)
     started = time.monotonic()
     outcome = Outcome(folder, 0.0)
@@ -49,7 +53,7 @@ def run_recipe(row: Row, how: tuple[str, ...], folder: Path) -> Outcome:
         process = subprocess.run(
             [sys.executable, *launcher(row), *how, *row.command_line()],
             cwd=folder,
-            env=environment(folder),
+            env=environment(folder, first_on_path),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -70,10 +74,12 @@ def launcher(row: Row) -> list[str]:
     return [*torchrun, f"--nproc_per_node={row.processes}"]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """One thread, and no plugin of pytest's."""
+def environment(folder: Path, first_on_path: tuple[Path, ...] = ()) -> dict[str, str]:
+    """One thread, and the recipe's record."""
+    path = [*map(str, first_on_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
+        **({"PYTHONPATH": os.pathsep.join(path)} if path else {}),
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 HERE = Path(__file__).parent
@@ -35,6 +36,15 @@ class Row:
     """Patterns of files, below the folder of the run."""
     log: tuple[str, ...] = ()
     """Patterns of lines in train_log.txt."""
+
+    def expected_exits(self) -> list[int]:
+        """The exit status of each run."""
+        return list(self.exit_status) * (self.runs if len(self.exit_status) == 1 else 1)
+
+    def require_speech(self) -> None:
+        """Skip the test that runs this where the clips are not there."""
+        if self.needs_speech and not SPEECH.is_dir():
+            pytest.skip(f"the clips are not in {SPEECH}")
 
     def command_line(self) -> list[str]:
         """The recipe's own command line."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from .recipe_comparison import first_difference
 from .recipe_process import Outcome, run_both
-from .recipe_rows import SPEECH, Row, read_rows
+from .recipe_rows import Row, read_rows
 from .written_files import differences
 
 
@@ -23,12 +24,11 @@ def _parameters() -> list[object]:
 def test_recipe_gives_the_same_under_ours(
     row: Row, tmp_path: Path, record_property: object
 ) -> None:
-    if row.needs_speech and not SPEECH.is_dir():
-        pytest.skip(f"the clips are not in {SPEECH}")
+    row.require_speech()
 
     native, ours = run_both(row, tmp_path)
 
-    expected = list(row.exit_status) * (row.runs if len(row.exit_status) == 1 else 1)
+    expected = row.expected_exits()
     assert native.exit_status == expected, f"native:\n{native.output[-4000:]}"
     assert ours.exit_status == expected, f"ours:\n{ours.output[-4000:]}"
     difference = first_difference(native.steps, ours.steps)
@@ -41,18 +41,6 @@ def test_recipe_gives_the_same_under_ours(
         f"\n{row.name}: {len(native.steps)} lines identical, files equal, "
         f"native {native.seconds:.1f} s, ours {ours.seconds:.1f} s"
     )
-
-
-def first_difference(native: list[str], ours: list[str]) -> str | None:
-    """Say where two records part, with what came before."""
-    for number, (one, other) in enumerate(zip(native, ours, strict=False)):
-        if one != other:
-            before = "\n  ".join(native[max(0, number - 3) : number])
-            return f"line {number}, after\n  {before}\nnative: {one}\nours:   {other}"
-    if len(native) != len(ours):
-        longer = (native if len(native) > len(ours) else ours)[min(len(native), len(ours)) :]
-        return f"native has {len(native)} lines, ours {len(ours)}; the rest begins: {longer[:3]}"
-    return None
 
 
 def require_expected(row: Row, outcome: Outcome) -> None:
