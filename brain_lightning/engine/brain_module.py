@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import BaseFinetuning
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -19,6 +18,11 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
+from brain_lightning.engine.finetuning import (
+    finetuning_callbacks,
+    groups_of,
+    pass_over_epoch_start,
+)
 from brain_lightning.engine.fit_run import FitRun, is_limit
 from brain_lightning.engine.lightning_checkpoint import load_recoverables
 from brain_lightning.engine.lightning_internals import (
@@ -85,6 +89,8 @@ class BrainModule(BrainGovernedModule):
             "_delivery",
             "optimizer_hooks",
             "backward_hooks",
+            "_behind_fit_start",
+            "_behind_epoch_start",
         }
     )
 
@@ -117,6 +123,8 @@ class BrainModule(BrainGovernedModule):
         state["_checkpoint"] = ModuleCheckpoint(self, brain)
         state["_delivery"] = BatchDelivery(self, self._next_batch, settings.move_batch)
         state["_suggested_lr"] = None
+        state["_behind_fit_start"] = None
+        state["_behind_epoch_start"] = None
         state["is_configuring"] = False
         state["optimizer_hooks"] = None
         state["backward_hooks"] = None
@@ -210,10 +218,25 @@ class BrainModule(BrainGovernedModule):
             hooks = OptimizerHooks(self.trainer, self, BrainModule)
             self.__dict__["optimizer_hooks"] = hooks if hooks.are_heard else None
             self.__dict__["backward_hooks"] = BackwardHooks(self.trainer, self, BrainModule)
-        if any(isinstance(each, BaseFinetuning) for each in callbacks_of(self.trainer)):
+        if finetuning_callbacks(self.trainer):
             leave_out_frozen(optimizers)
+            self._go_on_finetuning(optimizers)
         if self._suggested_lr is not None:
             set_learning_rate(optimizers, self._suggested_lr)
+
+    def _go_on_finetuning(self, optimizers: list[Optimizer]) -> None:
+        resume = connection_of(self.brain).resume
+        if resume is None:
+            return
+        self.__dict__["_behind_fit_start"] = groups_of(optimizers)
+        if resume.is_in_epoch:
+            self.__dict__["_behind_epoch_start"] = pass_over_epoch_start(self.trainer)
+
+    def _once(self, name: str) -> None:
+        """Do what is left to be done at a moment behind the callbacks."""
+        act, self.__dict__[name] = self.__dict__[name], None
+        if act is not None:
+            act()
 
     @property
     def lr(self) -> float | None:
@@ -251,6 +274,7 @@ class BrainModule(BrainGovernedModule):
         Callbacks that try out a learning rate or a batch size train before this is called.
         """
         self.__dict__["_fit_has_started"] = True
+        self._once("_behind_fit_start")
 
     @override
     def on_train_start(self) -> None:
@@ -263,6 +287,7 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_train_epoch_start(self) -> None:
         """Open the TRAIN stage of the next epoch."""
+        self._once("_behind_epoch_start")
         if isinstance(self._step, AutomaticStep):
             self._step.grad_accumulation_factor = self.trainer.accumulate_grad_batches
         self._run.open_epoch(self.trainer)

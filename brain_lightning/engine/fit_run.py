@@ -18,6 +18,7 @@ from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
 from brain_lightning.engine.joint_step import decides_together, ends_for_all
 from brain_lightning.engine.learning_rate_log import LearningRateLog
+from brain_lightning.engine.logger_continuation import LoggerContinuation, write_out
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss, publish
 from brain_lightning.engine.random_replay import (
@@ -87,6 +88,8 @@ class FitRun:
         self._resume: Resume | None = None
         self.is_trial = False
         """Whether a callback tries training out: what is trained is taken back afterwards."""
+        self.loggers: LoggerContinuation | None = None
+        """The loggers, until it is known whether the run goes on with another one."""
         self.requeue = Requeue()
         """What SLURM asks for before it ends the job."""
         self.is_inner = False
@@ -115,12 +118,22 @@ class FitRun:
             if before is not None:
                 internals.set_total_batches(trainer, before)
         connection.repeated_lines = self._repeated_lines()
+        self._open_loggers(trainer)
         upcoming = self.epochs.upcoming() if self.epochs is not None else None
         if upcoming is not None:
             # range(n) counts from zero; an EpochCounter from one, as SpeechBrain's loggers do.
             if self._position is None:
                 self._first_number = 0 if upcoming == 0 else 1
             internals.set_current_epoch(trainer, upcoming - self._first_number)
+
+    def _open_loggers(self, trainer: pl.Trainer) -> None:
+        loggers, self.loggers = self.loggers, None
+        if loggers is None:
+            return
+        if self._resume is None:
+            loggers.begin()
+        else:
+            loggers.go_on(trainer, self._resume.logger_states)
 
     def _repeated_lines(self) -> RepeatedLines | None:
         if self.epochs is None or self.is_inner:
@@ -247,6 +260,7 @@ class FitRun:
         number = epoch - self._first_number
         if self.epochs is not None and trainer.current_epoch != number:
             internals.set_current_epoch(trainer, number, opened=True)
+        write_out(trainer)
         self._validated = False
         resume, self._resume = self._resume, None
         position, self._position = self._position, None

@@ -254,6 +254,27 @@ def decide_sigterm_together(trainer: pl.Trainer) -> None:
     connector._sigterm_notifier_fn = partial(_note_sigterm, trainer)
 
 
+def is_open(logger: Any) -> bool:
+    """Whether a CSVLogger or TensorBoardLogger has begun to write. Names: ``_experiment``."""
+    return logger._experiment is not None
+
+
+def chooses_version(logger: Any) -> bool:
+    """Whether the logger is free to choose its version. Names: ``_version``.
+
+    Why: asking it for ``version`` makes it choose.
+    """
+    return logger._version is None
+
+
+def set_version(logger: Any, version: int | str | None) -> None:
+    """Have the logger write to another version from now on. Names: as above.
+
+    Why: loggers choose before it is known which run is resumed.
+    """
+    logger._version, logger._experiment = version, None
+
+
 def call_on_requeue_signal(trainer: pl.Trainer, note: Callable[[int, object], None]) -> None:
     """Have SLURM's signal before the end of a job call ``note``.
 

@@ -19,6 +19,7 @@ import torch
 from brain_lightning.engine import uncounted_steps
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.logger_continuation import logger_states
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.ground.failure_board import session_of_group
@@ -47,6 +48,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "gradients": _gradients(brain) if ranks.gradients is None else ranks.gradients,
         uncounted_steps.KEY: connection_of(brain).uncounted_steps,
         "total_batches": None,
+        "loggers": [],
         "validation_due": False,
         "callbacks": {},
         "callback_checkpoint": {},
@@ -55,6 +57,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     if fitting and module is not None:
         if module.fit_run is not None:
             state |= module.fit_run.validation_schedule(module.trainer)
+        state["loggers"] = logger_states(module.trainer)
         state["callbacks"] = _callback_states(module.trainer)
         state["callback_checkpoint"] = _callback_checkpoint(module)
     return state
@@ -133,6 +136,11 @@ class Resume:
         self._state = state
         self._end_of_epoch = end_of_epoch
 
+    @property
+    def is_in_epoch(self) -> bool:
+        """Whether the epoch to go on with has begun."""
+        return not self._end_of_epoch
+
     def restore_callbacks(self, trainer: Any) -> None:
         """Give the callbacks their states back, as Lightning does from a checkpoint of its own."""
         states = dict(self._state["callbacks"])
@@ -151,6 +159,11 @@ class Resume:
         if checkpoint:
             for callback in _checkpoint_writers(trainer):
                 callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
+
+    @property
+    def logger_states(self) -> list[dict[str, Any]]:
+        """Where the loggers of the interrupted run wrote."""
+        return list(self._state.get("loggers", []))
 
     def repeated_lines(self, brain: BrainProtocol) -> RepeatedLines:
         """Return what the train logs have behind the checkpoint."""

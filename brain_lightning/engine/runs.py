@@ -21,6 +21,7 @@ from brain_lightning.engine.failures import failures_told
 from brain_lightning.engine.fit_run import FitRun, set_epoch_in_progress
 from brain_lightning.engine.joint_step import decides_together
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
+from brain_lightning.engine.logger_continuation import LoggerContinuation
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_lightning
 from brain_lightning.engine.requeue import prefer_newest_progress
@@ -66,6 +67,8 @@ def run_fit(
 
     def start(trainer: pl.Trainer) -> None:
         run.requeue.listen(trainer)
+        if not run.is_inner:
+            run.loggers = LoggerContinuation(trainer)
         if ckpt_path is None:
             prefer_newest_progress(trainer, brain)
         if ckpt_path is None and saves_on_exception(callbacks_of(trainer)):

@@ -19,6 +19,7 @@ from brain_lightning.engine.datamodule_loaders import loaders_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
 from brain_lightning.engine.distribution import check_strategy, distribute
 from brain_lightning.engine.gradient_exchange import gradients_kept
+from brain_lightning.engine.finetuning import save_names_of_parameters
 from brain_lightning.engine.lightning_checkpoint import checked_path
 from brain_lightning.engine.nonfinite_losses import patience_exhausted
 from brain_lightning.engine.rank_states import rank_states_known
@@ -318,6 +319,7 @@ class Brain:
         self._compile()
         self._wrap_distributed()
         self.init_optimizers()
+        save_names_of_parameters(self)
         if self.checkpointer is not None:
             self.checkpointer.recover_if_possible()
 

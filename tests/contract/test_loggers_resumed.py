@@ -1,0 +1,131 @@
+"""A resumed run goes on in the files of the interrupted one, with the same numbers and axes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from brain_lightning import Stage
+
+from .small_brain import BATCHES, SmallBrain, fit, small_brain
+
+pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Cut(SmallBrain):
+    """Ends in the middle of a step, a few steps behind the last checkpoint."""
+
+    left = -1
+
+    def fit_batch(self, batch: Any) -> torch.Tensor:
+        loss = super().fit_batch(batch)
+        self.log("loss", loss)
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted
+        return loss
+
+
+def run(folder: Path, logger: Any, left: int = -1, interval: int = 2) -> None:
+    brain = small_brain(
+        folder,
+        Cut,
+        saves=True,
+        options={"ckpt_interval_steps": interval, "async_checkpoint": False},
+        logger=logger,
+        log_every_n_steps=1,
+    )
+    assert isinstance(brain, Cut)
+    brain.left = left
+    fit(brain)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def csv_logger(folder: Path, version: str | None) -> Any:
+    return "csv" if version is None else CSVLogger(folder, version=version)
+
+
+@pytest.mark.parametrize("version", [None, "mine"])
+@pytest.mark.parametrize("cuts", [[4], [BATCHES + 1], [6, 4, 3]], ids=str)
+def test_csv(tmp_path: Path, version: str | None, cuts: list[int]) -> None:
+    run(tmp_path / "whole", csv_logger(tmp_path / "whole", version))
+    for left in cuts:
+        with pytest.raises(Interrupted):
+            run(tmp_path / "cut", csv_logger(tmp_path / "cut", version), left)
+    run(tmp_path / "cut", csv_logger(tmp_path / "cut", version))
+    name = version or "version_0"
+    file = Path("lightning_logs") / name / "metrics.csv"
+    assert rows(tmp_path / "cut" / file) == rows(tmp_path / "whole" / file)
+    steps = [row["step"] for row in rows(tmp_path / "cut" / file) if "loss" in row]
+    assert steps == [str(step) for step in range(3 * BATCHES)]
+    assert [each.name for each in (tmp_path / "cut" / "lightning_logs").iterdir()] == [name]
+
+
+def test_a_run_that_begins_anew_gets_a_version_of_its_own(tmp_path: Path) -> None:
+    for _ in range(2):
+        run(tmp_path, "csv")
+        for path in (tmp_path / "save").glob("*/brain.ckpt*"):
+            path.unlink()
+        for path in (tmp_path / "save").iterdir():
+            for each in path.iterdir():
+                each.unlink()
+            path.rmdir()
+    files = [tmp_path / "lightning_logs" / f"version_{n}" / "metrics.csv" for n in (0, 1)]
+    assert rows(files[0]) == rows(files[1])
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def scalars(folder: Path) -> dict[int, float]:
+        (version,) = (folder / "lightning_logs").iterdir()
+        events = EventAccumulator(str(version)).Reload()
+        return {event.step: event.value for event in events.Scalars("loss")}
+
+    run(tmp_path / "whole", "tensorboard")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", "tensorboard", 8)
+    run(tmp_path / "cut", TensorBoardLogger(tmp_path / "cut"))
+    assert scalars(tmp_path / "cut") == scalars(tmp_path / "whole")
+    assert len(scalars(tmp_path / "whole")) == 3 * BATCHES
+
+
+class CutBetweenEpochs(SmallBrain):
+    """Ends where the second epoch begins."""
+
+    is_cut = False
+
+    def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
+        super().on_stage_start(stage, epoch)
+        if stage is Stage.TRAIN and epoch == 2 and self.is_cut:
+            raise Interrupted
+
+
+def test_what_is_logged_behind_the_save_at_the_end_of_an_epoch(tmp_path: Path) -> None:
+    def part(folder: Path, is_cut: bool) -> None:
+        brain = small_brain(folder, CutBetweenEpochs, saves=True, logger="csv")
+        assert isinstance(brain, CutBetweenEpochs)
+        brain.is_cut = is_cut
+        fit(brain)
+
+    part(tmp_path / "whole", False)
+    with pytest.raises(Interrupted):
+        part(tmp_path / "cut", True)
+    part(tmp_path / "cut", False)
+    file = Path("lightning_logs") / "version_0" / "metrics.csv"
+    found = rows(tmp_path / "cut" / file)
+    assert found == rows(tmp_path / "whole" / file)
+    assert [row["epoch"] for row in found if "valid_loss" in row] == ["0", "1", "2"]
