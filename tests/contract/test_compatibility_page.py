@@ -1,0 +1,131 @@
+"""Every entry of docs/compatibility.md names tests, and they exist; some of them are here."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import speechbrain
+import torch
+
+import brain_lightning
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "compatibility.md"
+HEADS = {"SpeechBrain", "---"}
+
+
+def entries() -> list[str]:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    return [row for row in rows if row.strip("|").split("|")[0].strip() not in HEADS]
+
+
+def named_tests(row: str) -> list[str]:
+    last = row.rstrip().rstrip("|").rpartition(" | ")[2]
+    return re.findall(r"`(tests/[^`]+)`", last)
+
+
+@pytest.mark.parametrize("row", entries(), ids=lambda row: row[2:50])
+def test_an_entry_names_tests_that_are_there(row: str) -> None:
+    named = named_tests(row)
+    assert named, "the entry names no test"
+    for each in named:
+        path, _, test = each.partition("::")
+        assert (ROOT / path).is_file(), each
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        assert not test or test in functions, each
+        assert test or len(named) == 1, f"{each} is a whole file"
+
+
+def test_there_are_entries() -> None:
+    assert len(entries()) > 40
+
+
+class _Brain(brain_lightning.Brain):
+    def compute_forward(self, batch, stage):
+        return self.modules.model(batch)
+
+    def compute_objectives(self, predictions, batch, stage):
+        return predictions.mean()
+
+
+class _Native(speechbrain.Brain):
+    compute_forward = _Brain.compute_forward
+    compute_objectives = _Brain.compute_objectives
+
+
+@pytest.mark.parametrize(("kind", "is_shared"), [(_Brain, False), (_Native, True)])
+def test_mutable_defaults_are_not_shared_between_calls(kind, is_shared) -> None:
+    brain = kind({"model": torch.nn.Linear(1, 1)}, run_opts={"device": "cpu"})
+    asked: list[dict[str, object]] = []
+    make_dataloader = brain.make_dataloader
+
+    def seen(dataset, stage, **loader_kwargs):
+        asked.append(loader_kwargs)
+        return make_dataloader(dataset, stage, **loader_kwargs)
+
+    brain.make_dataloader = seen
+    own: dict[str, object] = {}
+    data = [torch.ones(1), torch.ones(1)]
+    brain.evaluate(data, test_loader_kwargs=own, progressbar=False)
+    brain.evaluate(data, progressbar=False)
+
+    assert own == {"ckpt_prefix": None}
+    defaults = kind.evaluate.__defaults__
+    assert ({"ckpt_prefix": None} in defaults) == is_shared
+    assert asked == [{"ckpt_prefix": None}] * 2
+
+
+def test_log_messages_come_from_our_loggers(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        _Brain({"model": torch.nn.Linear(1, 1)})
+        said = {record.name.partition(".")[0] for record in caplog.records}
+        caplog.clear()
+        _Native({"model": torch.nn.Linear(1, 1)}, run_opts={"device": "cpu"})
+        said_there = {record.name.partition(".")[0] for record in caplog.records}
+
+    assert said == {"brain_lightning"}
+    assert said_there == {"speechbrain"}
+
+
+SWITCHES = """
+import torch
+def switches():
+    executor = torch._C._jit_set_profiling_executor(True)
+    torch._C._jit_set_profiling_executor(executor)
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, executor
+before = switches()
+import {library}
+{library}.Brain
+print("changed" if switches() != before else "same")
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "result"), [("brain_lightning", "same"), ("speechbrain", "changed")]
+)
+def test_importing_changes_no_switches_of_torch(library: str, result: str) -> None:
+    code = SWITCHES.format(library=library)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.strip().splitlines()[-1] == result, process.stderr[-2000:]
+
+
+def test_the_log_says_nothing_of_quirks(tmp_path: Path) -> None:
+    code = "import sys, {0}\n{0}.create_experiment_directory(sys.argv[1], save_env_desc=False)"
+    logs = {}
+    for library in ("brain_lightning", "speechbrain"):
+        script, folder = tmp_path / f"{library}_recipe.py", tmp_path / library
+        script.write_text(code.format(library), encoding="utf-8")
+        subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+        logs[library] = (folder / "log.txt").read_text(encoding="utf-8")
+
+    assert "quirks" in logs["speechbrain"]
+    assert "quirks" not in logs["brain_lightning"]
+    assert "Experiment folder" in logs["brain_lightning"]
