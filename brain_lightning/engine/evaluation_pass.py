@@ -14,7 +14,11 @@ from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.sharding import reshard
-from brain_lightning.engine.shared_evaluation import SharedEvaluation, shared_evaluation
+from brain_lightning.engine.shared_evaluation import (
+    SharedEvaluation,
+    shared_evaluation,
+    warn_in_users_trainer,
+)
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.gathering import others_at_hand
@@ -65,7 +69,9 @@ class EvaluationPass:
             else:  # named or not is as SpeechBrain calls it
                 self.brain.on_stage_start(self.stage, epoch=self.epoch)
             self.brain.modules.eval()
-        if self._whole is not None:
+        if self._whole is None:
+            warn_in_users_trainer(self.brain, self.stage)
+        else:
             self._whole.open()
             if not is_trial:
                 self._share(self._whole.loader, limited)

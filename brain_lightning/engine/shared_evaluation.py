@@ -99,7 +99,7 @@ def shared_evaluation(
         limited: a limit of the Trainer's cuts the stage.
     """
     release_metrics(brain)
-    if not connection_of(brain).settings.shard_evaluation or not runs_among_others(brain):
+    if not _is_asked_for(brain):
         return None
     memory = _memories.setdefault(brain, _Memory())
     if stage in memory.unshareable:
@@ -109,6 +109,18 @@ def shared_evaluation(
         _tell_that_whole(memory, stage, reason)
         return None
     return SharedEvaluation(brain, stage, loader, memory)
+
+
+def warn_in_users_trainer(brain: BrainProtocol, stage: Stage) -> None:
+    """Say that a Trainer of the user's decides by itself which batches a process gets."""
+    if _is_asked_for(brain):
+        memory = _memories.setdefault(brain, _Memory())
+        reason = "a Trainer of your own gives out the batches, not Brain.fit() or Brain.evaluate()"
+        _tell(memory, f"shard_evaluation has no effect on {stage.name}: {reason}")
+
+
+def _is_asked_for(brain: BrainProtocol) -> bool:
+    return connection_of(brain).settings.shard_evaluation and runs_among_others(brain)
 
 
 def _why_whole(brain: BrainProtocol, loader: Any, limited: bool) -> str | None:
@@ -124,7 +136,10 @@ def _why_whole(brain: BrainProtocol, loader: Any, limited: bool) -> str | None:
 
 
 def _tell_that_whole(memory: _Memory, stage: Stage, reason: str) -> None:
-    text = f"shard_evaluation is on, but every process runs all of {stage.name}: {reason}"
+    _tell(memory, f"shard_evaluation is on, but every process runs all of {stage.name}: {reason}")
+
+
+def _tell(memory: _Memory, text: str) -> None:
     if text not in memory.told:
         memory.told.add(text)
         logger.warning("%s.", text.removesuffix("."))

@@ -415,6 +415,39 @@ def registered(work: Work) -> None:
 
 
 @scenario
+def padded(work: Work) -> None:
+    """Modules that FSDP2 shards are called as often on every process; what is more is dropped."""
+    from torchmetrics import CatMetric, SumMetric
+
+    class Mixed(Plain):
+        def started(self, stage: Any) -> None:
+            self.tally, self.extremes = Tally(), Extremes()
+            self.all, self.total = CatMetric(), SumMetric()
+
+        def evaluated(self, predictions: Any, batch: Any, loss: Any) -> None:
+            super().evaluated(predictions, batch, loss)
+            self.tally.seen += len(predictions)
+            self.tally.latest = f"batch of {batch[2].tolist()}"
+            self.extremes.highest = max(self.extremes.highest, float(predictions.max()))
+            self.all.update(batch[2])
+            self.total.update(len(predictions))
+
+        def figures(self) -> dict[str, Any]:
+            return {
+                **super().figures(),
+                "tally": [self.tally.seen, self.tally.latest],
+                "highest": self.extremes.highest,
+                "all": self.all.compute().tolist(),
+                "total": float(self.total.compute()),
+            }
+
+    sb.register_gatherable(Tally, sums=("right", "seen"), last=("latest",))
+    sb.register_gatherable(Extremes, gather_extremes)
+    strategy = {"strategy": "fsdp2"} if torch.distributed.is_initialized() else {}
+    evaluate(work, Mixed, DataLoader(Counted(21), 2), trainer=strategy)
+
+
+@scenario
 def not_registered(work: Work) -> None:
     """Every process goes on with all batches: the figures are right all the same."""
 

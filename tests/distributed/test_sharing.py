@@ -23,6 +23,7 @@ SHORT = [
     "speechbrains_statistics",
     "torchmetrics_objects",
     "registered",
+    "padded",
     "not_registered",
     "changed_late",
     "stream",

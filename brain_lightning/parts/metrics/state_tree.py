@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ _OPAQUE = (
     logging.LoggerAdapter,
     functools.partial,
 )
-_VALUES = (*_OPAQUE, torch.Tensor, tuple, Enum)
+_VALUES = (*_OPAQUE, torch.Tensor, tuple, Enum, io.IOBase)
 
 
 class Kind(Enum):
