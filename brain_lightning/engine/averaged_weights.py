@@ -7,10 +7,12 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 
 from brain_lightning.engine.lightning_checkpoint import current_keys
 from brain_lightning.engine.trainer_callbacks import callbacks_of
+
+# Since Lightning 2.5.6; before, nothing is an instance of it.
+_WEIGHT_AVERAGING: Any = getattr(pl.callbacks, "WeightAveraging", ())
 
 
 def load_average(
@@ -26,7 +28,7 @@ def load_average(
         modules: those of the Brain.
         saved: what callbacks wrote into the checkpoint, if there is one.
     """
-    averages = any(isinstance(each, WeightAveraging) for each in callbacks_of(module.trainer))
+    averages = any(isinstance(each, _WEIGHT_AVERAGING) for each in callbacks_of(module.trainer))
     if not averages or not saved or "averaging_state" not in saved:
         return
     if int(saved["averaging_state"].get("n_averaged", 0)) == 0:
