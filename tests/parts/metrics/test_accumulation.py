@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,9 +54,13 @@ def shared(state: dict[str, Any], update: Update, batches: int, world_size: int)
     states = [_tensor_states(each) for each in holders]
     for rank, accumulation in enumerate(accumulations):
         sent = pickle.loads(pickle.dumps(shares))
-        order = iter(zip(*states, strict=True))
-        accumulation.join(sent, rank, lambda _, order=order: list(next(order)))
+        order = zip(*states, strict=True)
+        accumulation.join(sent, rank, partial(_next, order))
     return holders
+
+
+def _next(order: Iterator[tuple[torch.Tensor, ...]], own: torch.Tensor) -> list[torch.Tensor]:
+    return list(next(order))
 
 
 def _tensor_states(holder: Holder) -> list[torch.Tensor]:
@@ -63,7 +68,7 @@ def _tensor_states(holder: Holder) -> list[torch.Tensor]:
     found = []
     for value in vars(holder).values():
         if isinstance(value, (MeanMetric, SumMetric)):
-            found += [each.clone() for each in value.metric_state.values()]
+            found += [torch.as_tensor(each).clone() for each in value.metric_state.values()]
     return found
 
 
