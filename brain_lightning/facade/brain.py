@@ -18,8 +18,8 @@ from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_
 from brain_lightning.engine.datamodule_loaders import loaders_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
 from brain_lightning.engine.distribution import check_strategy, distribute
-from brain_lightning.engine.gradient_exchange import gradients_kept
 from brain_lightning.engine.finetuning import save_names_of_parameters
+from brain_lightning.engine.gradient_exchange import gradients_kept
 from brain_lightning.engine.lightning_checkpoint import checked_path
 from brain_lightning.engine.nonfinite_losses import patience_exhausted
 from brain_lightning.engine.rank_states import rank_states_known
