@@ -241,6 +241,8 @@ class BrainModule(BrainGovernedModule):
     @property
     def lr(self) -> float | None:
         """The learning rate of the first optimizer; ``LearningRateFinder`` sets it for all."""
+        if self._suggested_lr is not None and not self._fit_has_started:
+            return self._suggested_lr  # Lightning 2.5 then puts the optimizers' old one back
         for optimizer in discover_optimizers(self.brain):
             return float(optimizer.param_groups[0]["lr"])
         return None
