@@ -56,13 +56,12 @@ def check_strategy(brain: BrainProtocol) -> None:
     if strategy in (None, DDP):
         return
     assert strategy is not None
-    if not brain.distributed_launch:
-        if strategy != DEEPSPEED:
-            logger.warning(
-                "trainer.strategy=%r is ignored: this is one process alone. Start several with "
-                "brain-lightning run and --trainer.devices, or with torchrun.",
-                trainer["strategy"],
-            )
+    if strategy != DEEPSPEED and not brain.distributed_launch:
+        logger.warning(
+            "trainer.strategy=%r is ignored: this is one process alone. Start several with "
+            "brain-lightning run and --trainer.devices, or with torchrun.",
+            trainer["strategy"],
+        )
         return
     recipe = RecipeTraits(type(brain).__name__, overridden_places(brain, OWNED_BY_LIGHTNING))
     _require(strategy, trainer["strategy"], recipe)
