@@ -19,7 +19,10 @@ checkpoint that was converted everything is in ``files``: nothing says what a re
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,6 +192,34 @@ def checked_path(path: str | os.PathLike[str] | None) -> str | None:
             "newest one that ModelCheckpoint(save_last=True) has saved."
         )
     return text
+
+
+def read_checkpoint_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a ``.ckpt`` file holds, without reading its tensors yet.
+
+    Raises:
+        ValueError: it is no such file, or holds pickled objects of other classes.
+    """
+    try:
+        content = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except (RuntimeError, EOFError, LookupError, OSError, pickle.UnpicklingError) as error:
+        culprit = re.search(r"GLOBAL (\S+)", str(error))
+        if culprit is None:
+            raise ValueError(
+                f"{path} cannot be resumed from: it is no checkpoint, or only a part of one "
+                f"({error})."
+            ) from error
+        raise ValueError(
+            f"{path} cannot be resumed from: it holds pickled Python objects ({culprit[1]}), and "
+            "loading those can run any code. If you trust the file, allow their classes with "
+            "torch.serialization.add_safe_globals; or have the callback or data module that saves "
+            "them give tensors, numbers, strings, lists and dicts from its state_dict()."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} cannot be resumed from: it holds a {type(content).__name__}.")
+    return content
 
 
 # -- names of parameters -----------------------------------------------------------------------

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import OnExceptionCheckpoint
 
 from brain_lightning.engine import lightning_internals as internals
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.fit_position import DONE, TRAINING
-from brain_lightning.engine.lightning_checkpoint import KEY
+from brain_lightning.engine.lightning_checkpoint import KEY, read_checkpoint_file
 from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.trainer_callbacks import callbacks_of
 from brain_lightning.ground.joint_decision import main_process_decides
@@ -85,8 +84,7 @@ def prefer_newest_progress(trainer: pl.Trainer, brain: BrainProtocol) -> None:
 def _progress_in(path: Path) -> Progress | None:
     if not path.is_file():
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    run: Any = (content.get(KEY) or {}).get("run")
+    run: Any = (read_checkpoint_file(path).get(KEY) or {}).get("run")
     if run is None:
         return None
     phase = {TRAINING: 0, DONE: 2}.get(run["phase"], 1)

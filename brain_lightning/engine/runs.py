@@ -20,6 +20,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.failures import failures_told
 from brain_lightning.engine.fit_run import FitRun, set_epoch_in_progress
 from brain_lightning.engine.joint_step import decides_together
+from brain_lightning.engine.lightning_checkpoint import read_checkpoint_file
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
 from brain_lightning.engine.logger_continuation import LoggerContinuation
 from brain_lightning.engine.progress_bar import StageBar
@@ -71,6 +72,8 @@ def run_fit(
             run.loggers = LoggerContinuation(trainer)
         if ckpt_path is None:
             prefer_newest_progress(trainer, brain)
+        elif os.path.isfile(ckpt_path):
+            read_checkpoint_file(ckpt_path)  # says what is wrong with it, as Lightning would not
         if ckpt_path is None and saves_on_exception(callbacks_of(trainer)):
             ignore_missing_last_checkpoint()
         if datamodule is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from brain_lightning import Checkpointer, SaveableDataLoader, Stage
 
 from .small_brain import BATCH, BATCHES, Points, SmallBrain, fit, small_brain, weights
 
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+]
 
 
 class Interrupted(Exception):
@@ -163,7 +167,10 @@ def test_resume_with_workers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", [(Stage.TRAIN, 3), (Stage.TRAIN, 11), (Stage.VALID, 2)], ids=str)
 @pytest.mark.parametrize("data", [made_by_brain, plain_loaders])
-def test_on_exception(tmp_path: Path, where: tuple[Stage, int], data: Data) -> None:
+@pytest.mark.parametrize("by_model_checkpoint", [False, True])
+def test_on_exception(
+    tmp_path: Path, where: tuple[Stage, int], data: Data, by_model_checkpoint: bool
+) -> None:
     """An error in the middle of a step: the step is made again, with the same random numbers."""
 
     class Failing(SmallBrain):
@@ -176,20 +183,51 @@ def test_on_exception(tmp_path: Path, where: tuple[Stage, int], data: Data) -> N
                     raise Interrupted
             return super().compute_objectives(predictions, batch, stage)
 
-    def part(folder: Path, left: int, seed: int) -> Failing:
-        saver = callbacks.OnExceptionCheckpoint(tmp_path)
+    def part(folder: Path, left: int, seed: int, path: Path | None = None) -> Failing:
+        saver: Any = callbacks.OnExceptionCheckpoint(tmp_path)
+        if by_model_checkpoint:
+            saver = callbacks.ModelCheckpoint(folder, monitor="valid_loss", save_on_exception=True)
         brain = small_brain(folder, Failing, saves=True, callbacks=[saver])
         assert isinstance(brain, Failing)
         brain.left = left
         torch.manual_seed(seed)
-        brain.fit(brain.hparams.counter, **data())
+        brain.fit(brain.hparams.counter, **data(), ckpt_path=path)
         return brain
 
     whole = part(tmp_path / "whole", 0, 7)
     with pytest.raises(Interrupted):
         part(tmp_path / "1", where[1], 7)
-    resumed = part(tmp_path / "2", 0, 99)
+    saved = sorted((tmp_path / "1").glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    assert bool(saved) == by_model_checkpoint
+    resumed = part(tmp_path / "2", 0, 99, saved[-1] if saved else None)
     assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+EVERY = {"save_top_k": -1, "auto_insert_metric_name": False}
+MODES: dict[str, dict[str, Any]] = {
+    "monitor": {"monitor": "valid_loss", "save_top_k": 2, "save_last": True},
+    "meta": {"monitor": "WER", "mode": "min", "save_top_k": 1, "save_last": "link"},
+    "steps": {"every_n_train_steps": 4, **EVERY},
+    "time": {"train_time_interval": timedelta(0), **EVERY},
+    "epochs": {"every_n_epochs": 2, **EVERY},
+    "end of training": {"save_on_train_epoch_end": True, **EVERY},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_file_that_is_saved_leads_to_the_same_end(tmp_path: Path, mode: str) -> None:
+    def brain(name: str) -> SmallBrain:
+        keeper = callbacks.ModelCheckpoint(tmp_path / name, "{epoch}-{step}", **MODES[mode])
+        return small_brain(tmp_path / name, saves=True, callbacks=[keeper])
+
+    whole = fit(brain("whole"))
+    files = sorted((tmp_path / "whole").glob("*.ckpt"))
+    assert len(files) >= {"steps": 3, "time": 10}.get(mode, 1)
+    for file in files[:: 4 if mode == "time" else 1]:
+        torch.manual_seed(1000)
+        resumed = brain(f"from {file.name}")
+        resumed.fit(resumed.hparams.counter, **made_by_brain(), ckpt_path=file)
+        assert all(map(torch.equal, weights(resumed), weights(whole))), file.name
 
 
 def test_last(tmp_path: Path) -> None:
@@ -243,6 +281,28 @@ def test_weights_only_files_have_the_weights(tmp_path: Path) -> None:
     brain = small_brain(tmp_path / "2", saves=True, callbacks=[])
     with pytest.raises(ValueError, match="save_weights_only=True"):
         fit(brain, ckpt_path=tmp_path / "kept.ckpt")
+
+
+class Pickled(pl.Callback):
+    """Has a state that only pickle can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"where": Path("here")}
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    keeper = callbacks.ModelCheckpoint(tmp_path, "kept")
+    fit(small_brain(tmp_path, callbacks=[keeper, Pickled()]))
+    file = tmp_path / "kept.ckpt"
+    with pytest.raises(ValueError, match=r"kept\.ckpt cannot be .* \(pathlib\..*add_safe_globals"):
+        fit(small_brain(tmp_path / "2"), ckpt_path=file)
+    for content in (file.read_bytes()[:5000], b"text", b""):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"kept\.ckpt cannot be resumed from: it is no"):
+            fit(small_brain(tmp_path / "2"), ckpt_path=file)
+    torch.save([1], file)
+    with pytest.raises(ValueError, match=r"kept\.ckpt cannot be resumed from: it holds a list"):
+        fit(small_brain(tmp_path / "2"), ckpt_path=file)
 
 
 def test_bad_paths(tmp_path: Path) -> None:

@@ -81,9 +81,9 @@ def require_whole_file(path: Path) -> None:
 
 
 def _was_saved_over(folder: Path, damages: list[Damage], unixtime: float) -> bool:
-    # One damaged file is damage. A meta file that is valid and newer is another save, if other
-    # files have changed too, or if its time differs by more than one digit: a flipped bit changes
-    # one, and the other files are the same where nothing was trained between the two saves.
+    # A meta file that is valid and newer is another save if its time differs by more than one
+    # digit: a flipped bit changes one. Other files need not differ: nothing may have been trained
+    # between the two saves.
     changed = {damage.file.name for damage in damages if not damage.is_missing}
     if METAFNAME not in changed:
         return False
@@ -92,7 +92,7 @@ def _was_saved_over(folder: Path, damages: list[Damage], unixtime: float) -> boo
         is_newer = read_meta(meta_file)["unixtime"] > unixtime
     except DamagedCheckpointError:
         return False
-    return bool(is_newer and (len(changed) > 1 or _has_another_time(meta_file, unixtime)))
+    return bool(is_newer and _has_another_time(meta_file, unixtime))
 
 
 def _has_another_time(meta_file: Path, unixtime: float) -> bool:

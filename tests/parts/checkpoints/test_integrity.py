@@ -110,12 +110,12 @@ def test_a_checkpoint_without_checksums_is_taken_as_it_is(checkpoint):
 
 def test_another_save_over_ours_is_not_damage(checkpoint):
     meta = checkpoint.path / "CKPT.yaml"
-    later = meta.read_text().replace("unixtime: 1", "unixtime: 9")
+    later = yaml.dump(dict(checkpoint.meta, unixtime=checkpoint.meta["unixtime"] + 987.654321))
     torch.save({"other": 1}, checkpoint.paramfiles["model"])
     assert find_damage(checkpoint.path) != []
     meta.write_text(later)
     assert find_damage(checkpoint.path) == []
-    meta.write_text(later[:-3] + "x: [")
+    meta.write_text(later[:-3] + "\nx: [")
     assert len(find_damage(checkpoint.path)) == 2
 
 
@@ -130,6 +130,8 @@ def test_a_changed_digit_of_the_time_alone_is_damage(checkpoint):
     meta = checkpoint.path / "CKPT.yaml"
     meta.write_text(meta.read_text().replace("unixtime: 1", "unixtime: 9"))
     assert [damage.file for damage in find_damage(checkpoint.path)] == [meta]
+    change_byte(checkpoint.paramfiles["model"], 100)
+    assert len(find_damage(checkpoint.path)) == 2  # two flipped bits are no other save
 
 
 def test_a_single_file_is_checked_before_averaging(checkpoint):
