@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import callbacks as lightning_callbacks
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
@@ -32,15 +31,10 @@ from brain_lightning.parts.recipe_rules.strategy_rules import (
     FSDP2,
     WHOLE_MODULE_DDP,
     why_not,
+    why_not_beside,
 )
 
 logger = get_logger(__name__)
-
-_COPYING_CALLBACKS = tuple(
-    getattr(lightning_callbacks, name)
-    for name in ("StochasticWeightAveraging", "WeightAveraging")
-    if hasattr(lightning_callbacks, name)
-)
 
 
 def check_strategy(brain: BrainProtocol) -> None:
@@ -96,12 +90,10 @@ def _check_sharding(brain: BrainProtocol, trainer: Mapping[str, Any]) -> None:
         )
     given = trainer.get("callbacks") or ()
     for callback in given if isinstance(given, (list, tuple)) else (given,):
-        if isinstance(callback, _COPYING_CALLBACKS):
-            raise OptionError(
-                f"trainer: the callback {type(callback).__name__} copies the modules, which cannot "
-                "be done with sharded ones (strategy fsdp2). Leave out one of the two; "
-                "average_checkpoints averages afterwards."
-            )
+        kinds = [kind.__name__ for kind in type(callback).__mro__]
+        reason = why_not_beside(FSDP2, type(callback).__name__, kinds)
+        if reason is not None:
+            raise OptionError(f"trainer: {reason}.")
     _check_dtype(brain, sharding_policy(trainer).param_dtype)
 
 

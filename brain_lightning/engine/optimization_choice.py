@@ -26,10 +26,9 @@ def why_automatic(callbacks: Iterable[Any], strategy: Any) -> str | None:
         (type(callback).__name__, [kind.__name__ for kind in type(callback).__mro__])
         for callback in callbacks
     )
-    if strategy == WHOLE_MODULE_DDP and is_distributed_initialized():
-        return f"the strategy {strategy}"
+    whole = strategy == WHOLE_MODULE_DDP and is_distributed_initialized()
     deepspeed = isinstance(strategy, DeepSpeedStrategy) or is_deepspeed(strategy)
-    return optimization_rules.why_automatic(kinds, deepspeed)
+    return optimization_rules.why_automatic(kinds, deepspeed, whole)
 
 
 def why_automatic_in(trainer: pl.Trainer) -> str | None:

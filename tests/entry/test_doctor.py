@@ -321,6 +321,15 @@ REFUSED = {
         ("h.yaml", 14),
         "the callback BatchSizeFinder cannot work here",
     ),
+    "a callback that copies sharded modules": (
+        {
+            "h.yaml": f"{HPARAMS}trainer:\n    strategy: !new:brain_lightning.FSDP2\n"
+            "    callbacks:\n        - !new:lightning.pytorch.callbacks.EMAWeightAveraging\n"
+        },
+        (),
+        ("h.yaml", 16),
+        "the callback EMAWeightAveraging copies the modules",
+    ),
     "several processes that nobody connects": (
         {
             "train.py": RECIPE.replace("sb.utils.distributed.ddp_init_group(run_opts)", "pass"),
@@ -358,6 +367,7 @@ def test_an_override_that_names_no_key(doctor):
         ({"h.yaml": f"{HPARAMS}trainer:\n    callbacks:\n    - !new:train.Own\n"}, ()),
         ({"h.yaml": f"{HPARAMS}trainer:\n    strategy: deepspeed_stage_2\n"}, ()),
         ({}, ("--trainer.strategy=deepspeed",)),
+        ({"h.yaml": f"{HPARAMS}trainer: {{strategy: whole_module_ddp}}\n"}, ()),
         ({}, ("--optimization=automatic",)),
         ({"train.py": RECIPE.replace("run_opts=run_opts)", "trainer={'callbacks': Own()})")}, ()),
     ],

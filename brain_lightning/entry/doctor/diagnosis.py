@@ -38,8 +38,10 @@ from brain_lightning.parts.recipe_rules.recipe_traits import RecipeTraits
 from brain_lightning.parts.recipe_rules.strategy_rules import (
     DEEPSPEED,
     STRATEGY_RULES,
+    WHOLE_MODULE_DDP,
     strategy_named,
     why_not,
+    why_not_beside,
 )
 
 
@@ -166,7 +168,7 @@ def _diagnose_class(
         place = _place_of_conflict(options, brain) if reason is None else _obstacle(traits, brain)
         result.refused.append(Finding(refusal.rstrip("."), place))
     else:
-        result.refused += _refused_strategy(options, traits, brain)
+        result.refused += _refused_strategy(options, traits, brain, tree)
     obstacle = obstacle_to_automatic(traits)
     result.brains.append(
         BrainDiagnosis(
@@ -253,8 +255,10 @@ def _number_of_optimizers(
 
 def _reason(options: AskedOptions, tree: SourceTree) -> str | None:
     trainer = options.trainer
-    deepspeed = strategy_named(_strategy_asked(trainer)) == DEEPSPEED
-    needed = why_automatic(_callback_kinds(trainer, tree), deepspeed)
+    strategy = strategy_named(_strategy_asked(trainer))
+    needed = why_automatic(
+        _callback_kinds(trainer, tree), strategy == DEEPSPEED, strategy == WHOLE_MODULE_DDP
+    )
     return reason_for_automatic(options.get("optimization"), needed)
 
 
@@ -293,14 +297,21 @@ def _strategy_asked(trainer: Mapping[str, Any]) -> Any:
 
 
 def _refused_strategy(
-    options: AskedOptions, traits: RecipeTraits, brain: BrainClass
+    options: AskedOptions, traits: RecipeTraits, brain: BrainClass, tree: SourceTree
 ) -> Iterator[Finding]:
     asked = _strategy_asked(options.trainer)
     name = strategy_named(asked)
-    reason = None if name is None else why_not(name, traits)
-    if reason is not None:
-        message = f"the strategy {asked!r} cannot be had: {reason}"
-        yield Finding(message, options.place_of("trainer") or brain.place)
+    if name is None:
+        return
+    choice = _strategy(name, traits)
+    place = options.place_of("trainer")
+    if not choice.possible:
+        yield Finding(f"the strategy {asked!r} cannot be had: {choice.why}", place or brain.place)
+    for callback in callbacks_in(options.trainer):
+        kinds = tree.names_of_bases(callback.name)
+        reason = why_not_beside(name, callback.name.rpartition(".")[2], kinds)
+        if reason is not None:
+            yield Finding(reason, callback.place)
 
 
 def _strategy(name: str, traits: RecipeTraits) -> Choice:

@@ -214,13 +214,24 @@ class SourceTree:
         found = self._look_up(tuple(name.split(".")), self.script, 0)
         if isinstance(found, str):
             found = self._look_up_imported(_Import(tuple(name.split(".")), 0), self.script, 0)
-        names = {name.rpartition(".")[2]}
-        if isinstance(found, ClassFound):
-            for base in found.definition.bases:
-                parts = dotted(base)
-                if parts and parts[-1] not in names:
-                    names |= self.names_of_bases(_text(self.meaning(base, found.file)))
+        names: set[str] = set()
+        self._add_names(found, names)
         return names
+
+    def _add_names(self, meaning: Meaning, names: set[str]) -> None:
+        name = meaning.rpartition(".")[2] if isinstance(meaning, str) else meaning.definition.name
+        if name in names:
+            return
+        names.add(name)
+        if isinstance(meaning, str):
+            found = self.installed_class(meaning) if "." in meaning else None
+            bases: list[Meaning | None] = [] if found is None else [found]
+            names -= {name} if bases else set()
+        else:
+            bases = [self.meaning(base, meaning.file) for base in meaning.definition.bases]
+        for base in bases:
+            if base is not None:
+                self._add_names(base, names)
 
     def installed_class(self, name: str) -> ClassFound | None:
         """Return the class behind a dotted name of an installed package, from its source.
@@ -235,12 +246,10 @@ class SourceTree:
                 path = _module_file(Path(location).joinpath(*parts[1:count]))
                 if path is not None:
                     found = self._look_up(tuple(parts[count:]), self._load(path), 0)
-                    return found if isinstance(found, ClassFound) else None
+                    if isinstance(found, str):  # the package imports it from another module
+                        return self.installed_class(found) if found != name else None
+                    return found
         return None
-
-
-def _text(meaning: Meaning | None) -> str:
-    return meaning.definition.name if isinstance(meaning, ClassFound) else meaning or ""
 
 
 def _module_file(path: Path) -> Path | None:

@@ -23,7 +23,9 @@ def is_deepspeed(strategy: object) -> bool:
 
 
 def why_automatic(
-    callbacks: Iterable[tuple[str, Iterable[str]]], deepspeed: bool = False
+    callbacks: Iterable[tuple[str, Iterable[str]]],
+    deepspeed: bool = False,
+    whole_module_ddp: bool = False,
 ) -> str | None:
     """Return what needs Lightning to step the optimizer, or None.
 
@@ -33,7 +35,11 @@ def why_automatic(
         Of each callback of the run, the name of its class and the names of all classes it is.
     deepspeed:
         Whether the strategy is DeepSpeed's.
+    whole_module_ddp:
+        Whether one wrapper is put around all modules, for several processes.
     """
+    if whole_module_ddp:
+        return "the strategy whole_module_ddp"
     for name, kinds in callbacks:
         if not set(AUTOMATIC_CALLBACKS).isdisjoint(kinds):
             return f"the callback {name}"

@@ -5,7 +5,7 @@ The engine asks at start, ``brain-lightning doctor`` before: both get the same s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -63,6 +63,9 @@ def _optimizer_behind_sharding(recipe: RecipeTraits) -> str | None:
     )
 
 
+COPYING_CALLBACKS = ("StochasticWeightAveraging", "WeightAveraging")
+"""Lightning's callbacks that copy the modules, which cannot be done with sharded ones."""
+
 DDP, WHOLE_MODULE_DDP, FSDP2, DEEPSPEED = "ddp", "whole_module_ddp", "fsdp2", "deepspeed"
 
 STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
@@ -116,6 +119,26 @@ def why_not(strategy: str, recipe: RecipeTraits) -> str | None:
         if reason is not None:
             return reason
     return None
+
+
+def why_not_beside(strategy: str, callback: str, kinds: Iterable[str]) -> str | None:
+    """Return why a callback cannot be had with a strategy, or None when it can.
+
+    Arguments
+    ---------
+    strategy:
+        One of ``STRATEGY_RULES``.
+    callback:
+        The name of its class.
+    kinds:
+        The names of all classes that it is.
+    """
+    if strategy != FSDP2 or set(COPYING_CALLBACKS).isdisjoint(kinds):
+        return None
+    return (
+        f"the callback {callback} copies the modules, which cannot be done with sharded ones "
+        "(strategy fsdp2). Leave out one of the two; average_checkpoints averages afterwards"
+    )
 
 
 def _at(place: str) -> str:
