@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -22,6 +23,7 @@ from brain_lightning.engine.lightning_checkpoint import (
     with_weights,
 )
 from brain_lightning.engine.lightning_internals import StepCounter
+from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.engine.rank_states import rank_states_known, states_of_all_ranks
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.uncounted_steps import restore_uncounted_steps, steps_done
@@ -59,15 +61,18 @@ class ModuleCheckpoint:
             checkpoint[type(run.datamodule).__qualname__] = run.datamodule.state_dict()
         trainer = self._module.trainer
         position = None if run is None else run.position(trainer)
-        sharded = is_sharded(self._brain.modules)
-        with rank_states_known(self._brain) if sharded else nullcontext():
+        # All processes are here, unless one alone saves because of an error.
+        alone = run is None or run.step_in_progress or sys.exc_info()[1] is not None
+        joint = is_sharded(self._brain.modules) or not alone
+        joint = joint and runs_among_others(self._brain)
+        with rank_states_known(self._brain, gradients=True) if joint else nullcontext():
             checkpoint[KEY] = brain_state(
                 self._brain,
                 trainer.optimizers,
                 None if position is None else position.as_dict(),
                 [] if run is None else [run.unreliable_loader],
             )
-        if sharded and position is not None and position.random_states is not None:
+        if joint and position is not None and position.random_states is not None:
             states = states_of_all_ranks(position.random_states)
             checkpoint[KEY]["resume"]["random_states_of_ranks"] = states
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import brain_lightning as sb
 from tests.parity.small_recipes import (
@@ -53,8 +54,13 @@ def without_buffers() -> torch.nn.Module:
     )
 
 
-def weights(folder: Path, killed_at: list[int | None], **options: Any) -> list[torch.Tensor]:
-    """Train three epochs, beginning anew behind each time that the run is killed."""
+def weights(
+    folder: Path, killed_at: list[int | None], lightning: bool = False, **options: Any
+) -> list[torch.Tensor]:
+    """Train three epochs, beginning anew behind each time that the run is killed.
+
+    With ``lightning`` the checkpoints to go on from are those of ``ModelCheckpoint``.
+    """
     rank = torch.distributed.get_rank()
     for number, batch in enumerate(killed_at):
         torch.manual_seed(10 * number + rank)
@@ -62,18 +68,20 @@ def weights(folder: Path, killed_at: list[int | None], **options: Any) -> list[t
             torch.randn(7)  # a new process has drawn something else
         # DDP leaves buffers alone while gradients accumulate, and a checkpoint has the main
         # process's: with buffers such a resume is not exact.
-        model = network() if not options else without_buffers()
+        model = without_buffers() if "grad_accumulation_factor" in options else network()
         counter = sb.EpochCounter(3)
         checkpointer = sb.Checkpointer(folder, {"model": model, "counter": counter})
         run_opts = {
             "device": "cpu",
             "distributed_backend": "gloo",
             "noprogressbar": True,
-            "ckpt_interval_steps": 2,
+            **({"ckpt_interval_minutes": 0} if lightning else {"ckpt_interval_steps": 2}),
             **options,
         }
+        saver = ModelCheckpoint(folder / "lightning", every_n_train_steps=2, save_last=True)
         hparams = {"killed_at": batch}
-        brain = Saving({"model": model}, sgd, hparams, run_opts, checkpointer)
+        trainer = {"callbacks": [saver]} if lightning else None
+        brain = Saving({"model": model}, sgd, hparams, run_opts, checkpointer, trainer=trainer)
         try:
             brain.fit(
                 counter,
@@ -81,6 +89,7 @@ def weights(folder: Path, killed_at: list[int | None], **options: Any) -> list[t
                 Points(4, 1),
                 train_loader_kwargs={"batch_size": 2, "shuffle": True},
                 valid_loader_kwargs={"batch_size": 2},
+                ckpt_path="last" if lightning and number else None,
             )
         except KilledError:
             assert batch is not None
@@ -91,7 +100,12 @@ def main(folder: Path) -> None:
     sb.ddp_init_group({"distributed_backend": "gloo"})
     rank = torch.distributed.get_rank()
     results = {}
-    for name, options in (("plain", {}), ("accumulating", {"grad_accumulation_factor": 3})):
+    settings: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "accumulating": {"grad_accumulation_factor": 3},
+        "lightning": {"lightning": True},
+    }
+    for name, options in settings.items():
         whole = weights(folder / f"{name}-whole", [None], **options)
         # Six batches an epoch: behind the second, in the second epoch's middle, once more.
         cut = weights(folder / f"{name}-cut", [4, 6, 5, None], **options)
