@@ -1,7 +1,8 @@
 """How long training stands still for an interval checkpoint: SpeechBrain, brain_lightning.
 
 A module of 100 million parameters with Adam, which is about 1.2 GB of state. Each library trains in
-a process of its own and saves a few times; what is written is deleted again. Run on a machine that
+a process of its own and saves a few times; what is written is deleted again. Ours copies the
+parameters while training stands still, and Adam's moments beside the next batch. Run on a machine that
 does nothing else, on the kind of disk that checkpoints go to::
 
     python benchmarks/interval_checkpoint.py [--millions 100] [--saves 4] [--folder FOLDER]
