@@ -2,8 +2,8 @@
 
 A module of 100 million parameters with Adam, which is about 1.2 GB of state. Each library trains in
 a process of its own and saves a few times; what is written is deleted again. Ours copies the
-parameters while training stands still, and Adam's moments beside the next batch. Run on a machine that
-does nothing else, on the kind of disk that checkpoints go to::
+parameters while training stands still, and Adam's moments beside the next batch. Run on a machine
+that does nothing else, on the kind of disk that checkpoints go to::
 
     python benchmarks/interval_checkpoint.py [--millions 100] [--saves 4] [--folder FOLDER]
 
