@@ -17,7 +17,7 @@ import brain_lightning
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "compatibility.md"
-HEADS = {"SpeechBrain", "---"}
+HEADS = {"SpeechBrain", "what", "---"}
 
 
 def entries() -> list[str]:
@@ -81,6 +81,27 @@ def test_mutable_defaults_are_not_shared_between_calls(kind, is_shared) -> None:
     defaults = kind.evaluate.__defaults__
     assert ({"ckpt_prefix": None} in defaults) == is_shared
     assert asked == [{"ckpt_prefix": None}] * 2
+
+
+@pytest.mark.parametrize("kind", [_Brain, _Native])
+def test_attributes_of_the_recipe_are_in_no_checkpoint(kind, tmp_path: Path) -> None:
+    def made():
+        module = torch.nn.Linear(1, 1)
+        recoverables = {"model": module}
+        if kind is _Brain:
+            checkpointer = brain_lightning.Checkpointer(tmp_path, recoverables)
+        else:
+            checkpointer = speechbrain.utils.checkpoints.Checkpointer(tmp_path, recoverables)
+        return kind({"model": module}, run_opts={"device": "cpu"}, checkpointer=checkpointer)
+
+    brain = made()
+    brain.train_loss, brain.step = 3.0, 7
+    brain.checkpointer.save_checkpoint()
+    recovered = made()
+    recovered.checkpointer.recover_if_possible()
+
+    assert recovered.step == 7
+    assert not hasattr(recovered, "train_loss")
 
 
 def test_log_messages_come_from_our_loggers(caplog: pytest.LogCaptureFixture) -> None:

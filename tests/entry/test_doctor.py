@@ -354,6 +354,16 @@ def test_refused_with_file_and_line(doctor, case):
     assert words in report["refused"][0]["message"]
 
 
+def test_what_holds_for_two_classes_is_refused_once(doctor):
+    files = {
+        "train.py": "import speechbrain as sb\nclass A(sb.Brain): pass\nclass B(sb.Brain): pass\n"
+    }
+    _, report = doctor(files, "--trainer.strategy=fsdp2")
+
+    assert len(report["brains"]) == 2
+    assert places(report["refused"]) == [("train.py", 2)]
+
+
 def test_an_override_that_names_no_key(doctor):
     status, report = doctor({"train.py": RECIPE, "h.yaml": HPARAMS}, "--learning_rate=3")
 

@@ -115,6 +115,8 @@ def diagnose(
     result.refused += _refused_everywhere(uses, nodes, options)
     for brain in found:
         _diagnose_class(result, brain, tree, uses, nodes)
+    # What holds for several classes is said once.
+    result.refused = list({each.message: each for each in reversed(result.refused)}.values())[::-1]
     if nodes is not None:
         result.to_be_given = [name for name, _ in nodes.placeholders if name in nodes.top]
     result.notes += _notes(result, uses, nodes)
