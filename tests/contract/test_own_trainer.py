@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
 ]
+
+# Lightning 2.5 does not ask; torch's own default is the same.
+WEIGHTS_ONLY: Any = (
+    {"weights_only": True} if "weights_only" in inspect.signature(pl.Trainer.fit).parameters else {}
+)
 
 
 def trainer(folder: Path, **arguments: Any) -> pl.Trainer:
@@ -201,7 +207,7 @@ def test_resume_at_the_end_of_an_epoch(tmp_path: Path, saved: str) -> None:
             num_sanity_val_steps=0,
         )
         torch.manual_seed(7 if ckpt_path is None else 99)
-        own.fit(BrainModule(brain), loader(), loader(8), ckpt_path=ckpt_path, weights_only=True)
+        own.fit(BrainModule(brain), loader(), loader(8), ckpt_path=ckpt_path, **WEIGHTS_ONLY)
         return brain
 
     whole = run(3)
