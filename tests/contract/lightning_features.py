@@ -136,7 +136,7 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "precision": Entry("refused", BY_OPTION.format("precision")),
     "profiler": Entry("works", "short names: simple, advanced, pytorch"),
     "reload_dataloaders_every_n_epochs": Entry("own Trainer", "no test of its own"),
-    "strategy": Entry("handed on", "by default one that leaves modules where Brain put them; no contract test"),
+    "strategy": Entry("works", "`ddp`, `fsdp2`, `whole_module_ddp`, `deepspeed...`: see [docs/scaling.md](scaling.md)"),
     "sync_batchnorm": Entry("handed on", "Brain converts them itself under torchrun; no contract test"),
     "use_distributed_sampler": Entry("refused", "the samplers are Brain's"),
     "val_check_interval": Entry("refused", BY_OPTION.format("val_interval_steps")),

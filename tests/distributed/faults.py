@@ -92,7 +92,8 @@ def main(kind: str, bad_rank: int, bad_step: int, folder: Path) -> None:
         "ckpt_interval_steps": 3,
     }
     brain_class = type("FaultyBrain", (Faulty, sb.Brain), {})
-    brain = brain_class(model, sgd, hparams, options, checkpointer)
+    trainer = {"strategy": os.environ.get("STRATEGY", "ddp")}
+    brain = brain_class(model, sgd, hparams, options, checkpointer, trainer=trainer)
     size, hangs_at = 20, -1
     if rank == bad_rank:
         size = bad_step if kind == "fewer" else size

@@ -1,6 +1,8 @@
 """One process of several: saves what is sharded, in every way that recipes do, and goes on from it.
 
-python -m tests.distributed.sharded_saving FOLDER save|resume
+python -m tests.distributed.sharded_saving FOLDER save|resume [CHECK...]
+
+Without checks ``save`` performs the scenarios of ``sharding`` too: the start takes longest.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from tests.parity.small_recipes import AugmentedPoints, Points, Regression
 
 from .resuming import KilledError, without_buffers
 from .scenarios import still_network
-from .sharding import adam, difference, make_brain, model, rank
+from .sharding import SCENARIOS, adam, difference, make_brain, model, perform, rank
 
 Found = dict[str, Any]
 CHECKS: dict[str, dict[str, Callable[[Path], Found]]] = {"save": {}, "resume": {}}
@@ -152,27 +154,6 @@ def still_keys() -> list[str]:
 
 
 @check("save")
-def alone_elsewhere(folder: Path) -> Found:
-    """Outside of a stage's end the main process alone cannot save; it says so, and nobody hangs."""
-    brain = saving_brain(folder / "by_all")
-    fit(brain)
-    found: Found = {}
-    try:
-        sb.run_on_main(brain.checkpointer.save_checkpoint)
-    except Exception as error:
-        found["run_on_main"] = f"{type(error).__name__}: {error}"
-    torch.distributed.barrier()
-    gathering.PATIENCE = datetime.timedelta(seconds=2)
-    if rank() == 0:
-        try:
-            brain.checkpointer.save_checkpoint()
-        except Exception as error:
-            found["if_main_process"] = f"{type(error).__name__}: {error}"
-    # The other one's part in the exchange that failed is not waited for.
-    return found
-
-
-@check("save")
 def interval(folder: Path) -> Found:
     """Beside training; in the middle of an accumulation and behind it."""
     found: Found = {}
@@ -250,6 +231,30 @@ def exact_resume(folder: Path) -> Found:
     return found
 
 
+@check("save")
+def alone_elsewhere(folder: Path) -> Found:
+    """Outside of a stage's end the main process alone cannot save; it says so, and nobody hangs.
+
+    The last check: the processes cannot talk to one another afterwards.
+    """
+    brain = saving_brain(folder / "by_all")
+    fit(brain)
+    found: Found = {}
+    try:
+        sb.run_on_main(brain.checkpointer.save_checkpoint)
+    except Exception as error:
+        found["run_on_main"] = f"{type(error).__name__}: {error}"
+    torch.distributed.barrier()
+    gathering.PATIENCE = datetime.timedelta(seconds=2)
+    if rank() == 0:
+        try:
+            brain.checkpointer.save_checkpoint()
+        except Exception as error:
+            found["if_main_process"] = f"{type(error).__name__}: {error}"
+    # The other one's part in the exchange that failed is not waited for.
+    return found
+
+
 @check("resume")
 def from_two(folder: Path) -> Found:
     """Other processes go on from what two have saved, under FSDP2 and under DDP alike."""
@@ -277,6 +282,8 @@ def main(folder: Path, phase: str, names: list[str]) -> None:
     warnings.simplefilter("ignore")
     sb.ddp_init_group({"distributed_backend": "gloo"})
     found = {}
+    if phase == "save" and not names:
+        perform(folder, list(SCENARIOS))
     for name in names or CHECKS[phase]:
         print(f"--- {name}", flush=True)
         try:

@@ -1,6 +1,6 @@
 """One process of several: trains under DDP and under FSDP2, and writes down how the two differ.
 
-python -m tests.distributed.sharding FOLDER SCENARIO...
+python -m tests.distributed.sharding FOLDER [SCENARIO...]
 """
 
 from __future__ import annotations
@@ -477,9 +477,8 @@ def refusals(folder: Path) -> Found:
     }
 
 
-def main(folder: Path, names: list[str]) -> None:
-    warnings.simplefilter("ignore")
-    sb.ddp_init_group({"distributed_backend": "gloo"})
+def perform(folder: Path, names: list[str]) -> None:
+    """Perform the scenarios and leave what each found in ``folder``."""
     found = {}
     for name in names:
         print(f"--- {name}", flush=True)
@@ -492,6 +491,12 @@ def main(folder: Path, names: list[str]) -> None:
                 raise
         (folder / f"found-{rank()}.json").write_text(json.dumps(found))
         torch.distributed.barrier()
+
+
+def main(folder: Path, names: list[str]) -> None:
+    warnings.simplefilter("ignore")
+    sb.ddp_init_group({"distributed_backend": "gloo"})
+    perform(folder, names)
     torch.distributed.destroy_process_group()
 
 

@@ -17,7 +17,14 @@ STEP = 5
 INTERVAL, LENGTH = 3, 20  # of tests.distributed.faults
 
 
-def perform(kind: str, rank: int, folder: Path, world_size: int = 2, step: int = STEP) -> Outcome:
+def perform(
+    kind: str,
+    rank: int,
+    folder: Path,
+    world_size: int = 2,
+    step: int = STEP,
+    strategy: str = "ddp",
+) -> Outcome:
     return run_ranks(
         ["-m", "tests.distributed.faults", kind, str(rank), str(step), str(folder)],
         folder / "outputs",
@@ -26,6 +33,7 @@ def perform(kind: str, rank: int, folder: Path, world_size: int = 2, step: int =
         # Who is stopped stays; others have a time-out of five seconds, and some more to say why.
         after_the_first=3 if kind == "stop" else 30,
         BRAIN_LIGHTNING_TIMEOUT="5",
+        STRATEGY=strategy,
     )
 
 
@@ -92,6 +100,22 @@ def test_at_every_kind_of_step_and_what_is_left_resumes(
     # The stream begins its epoch again, as it does not say where it was; nothing else does.
     steps_saved = (step - 1) // INTERVAL * INTERVAL
     assert f"DONE 0 {steps_saved + 2 * LENGTH} " in again.outputs[0], again.report()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("kill", "process 1 is gone, at step 5"),
+        pytest.param("raise", "process 1 failed at step 5 .*: ValueError", marks=LONG),
+        pytest.param("stop", "process 1 did not come to step 5", marks=LONG),
+    ],
+)
+def test_while_modules_are_sharded(tmp_path: Path, kind: str, message: str) -> None:
+    outcome = perform(kind, 1, tmp_path, strategy="fsdp2")
+    assert outcome.codes[0] == 1, outcome.report()
+    assert re.search(message, outcome.outputs[0]), outcome.report()
+    require_checkpoint(tmp_path)
 
 
 @pytest.mark.timeout(150)
