@@ -91,7 +91,7 @@ def run_fit(
         if not run.is_inner:
             forget_start(brain)
     finally:
-        forget_start(brain, only_if_saved=True)
+        forget_start(brain, only_if_useless=True)
         set_epoch_in_progress(brain.checkpointer, False)
         connection.repeated_lines = outer_lines
         run.release()

@@ -72,14 +72,29 @@ def sizes_at_the_start(brain: BrainProtocol) -> dict[str, int] | None:
     return None
 
 
-def forget_start(brain: BrainProtocol, only_if_saved: bool = False) -> None:
-    """Take the note away: a run has come to its end, or has saved something."""
+def forget_start(brain: BrainProtocol, only_if_useless: bool = False) -> None:
+    """Take the note away.
+
+    Args:
+        brain: whose run has ended.
+        only_if_useless: keep it where the run has logged what no checkpoint knows of.
+    """
     if not (isinstance(brain.checkpointer, Checkpointer) and if_main_process()):
         return
     note = brain.checkpointer.checkpoints_dir / _NOTE
-    if not only_if_saved or _has_checkpoints(note.parent):
-        with suppress(OSError):
-            note.unlink()
+    if only_if_useless and not _has_checkpoints(note.parent) and _has_grown(brain, note):
+        return
+    with suppress(OSError):
+        note.unlink()
+
+
+def _has_grown(brain: BrainProtocol, note: Path) -> bool:
+    """Whether there is something in the train logs of which the note does not know."""
+    try:
+        noted = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(train_log_sizes(brain, None) != noted)
 
 
 def _has_checkpoints(folder: Path) -> bool:

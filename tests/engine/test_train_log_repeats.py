@@ -22,7 +22,12 @@ class Recipe(Brain):
     """Logs, then is killed, then saves."""
 
     dies_in: int | None = None
+    """The epoch, or less than zero for one that is not to begin."""
     lr = 0.1
+
+    def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
+        if epoch is not None and epoch == -(self.dies_in or 0):
+            raise Killed
 
     def compute_forward(self, batch: Any, stage: Stage) -> Any:
         return self.modules.model(batch)
@@ -57,7 +62,8 @@ def fit(folder: Path, kind: type, dies_in: int | None = None, lr: float = 0.1) -
         pass
     else:
         brain.evaluate([torch.ones(1, 2)])
-    return (folder / "log.txt").read_text()
+    log = folder / "log.txt"
+    return log.read_text() if log.exists() else ""
 
 
 @pytest.mark.parametrize("kind", [FileTrainLogger, TheirLogger])
@@ -72,6 +78,11 @@ def test_the_log_is_that_of_a_run_never_killed(
         assert fit(tmp_path, kind, epoch).count("\n") == epoch
     assert fit(tmp_path, kind) == whole
     assert not list((tmp_path / "save").glob(".*"))
+
+
+def test_a_run_that_fails_before_it_has_logged_leaves_nothing(tmp_path: Path) -> None:
+    assert fit(tmp_path, FileTrainLogger, dies_in=-1) == ""
+    assert list((tmp_path / "save").iterdir()) == []
 
 
 def test_what_differs_is_appended_and_nothing_is_taken_away(tmp_path: Path) -> None:
