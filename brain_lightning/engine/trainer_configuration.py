@@ -22,6 +22,7 @@ from brain_lightning.engine.progress_bar import BrainProgressBar, StageBar
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.engine.short_names import check_short_names, made_from_names
 from brain_lightning.engine.strategy_choice import strategy_in
+from brain_lightning.engine.trainer_argument_types import with_checked_types
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.parts.recipe_rules.strategy_rules import DEEPSPEED
 
@@ -58,7 +59,8 @@ def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
     """Check what the user gave as ``trainer`` and return it as a dictionary.
 
     Raises:
-        OptionError: an unknown argument, or one that a run option or the engine sets.
+        OptionError: an unknown argument, a value of a wrong type, or an argument that a run option
+            or the engine sets.
     """
     if not isinstance(mapping, Mapping):
         raise OptionError(
@@ -81,10 +83,11 @@ def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
                 f"trainer: {name}={mapping[name]!r} cannot be set, because it comes from the run "
                 f"option {owner!r}. Set {owner!r} instead of trainer.{name}."
             )
+    checked = with_checked_types(mapping)
     check_short_names(mapping)
     for callback in _as_list(mapping.get("callbacks")):
         _check_callback(callback)
-    return dict(mapping)
+    return checked
 
 
 def _check_callback(callback: Any) -> None:
