@@ -1,4 +1,4 @@
-"""States whose tensors are sharded over the processes: made whole to be saved, sharded to be loaded.
+"""States whose tensors are sharded over the processes: made whole to be saved, then divided.
 
 A file has whole tensors, as if one process had saved it: it can be loaded by one process, by
 another number of them, and by SpeechBrain.
