@@ -301,6 +301,33 @@ def wrapped_by_class(folder: Path) -> Found:
     return compared(make, FSDP2(wrap=["LSTM", torch.nn.Linear]))
 
 
+class Attending(torch.nn.Module):
+    """Transformer layers, an embedding, and weight normalization, old and new."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = torch.nn.TransformerEncoderLayer(HIDDEN, 2, HIDDEN, 0.1, batch_first=True)
+        self.before = torch.nn.utils.weight_norm(torch.nn.Linear(INPUTS, HIDDEN))
+        self.place = torch.nn.Embedding(3, HIDDEN)
+        self.layers = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.out = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(HIDDEN, OUTPUTS))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = self.before(inputs)[:, None] + self.place(torch.arange(3))
+        outputs: torch.Tensor = self.out(self.layers(hidden)[:, 0])
+        return outputs
+
+
+@scenario
+def transformer(folder: Path) -> Found:
+    """Layers are gathered one at a time, and evaluation is shared out."""
+
+    def make(strategy: Any) -> Any:
+        return make_brain(Plain, {"model": Attending()}, strategy=strategy, shard_evaluation=True)
+
+    return compared(make, FSDP2(wrap=["TransformerEncoderLayer"]))
+
+
 @scenario
 def wrapped_by_size(folder: Path) -> Found:
     def make(strategy: Any) -> Any:

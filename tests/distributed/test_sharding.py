@@ -12,6 +12,7 @@ EXACT = (
     "automatic",
     "gan",
     "bf16",
+    "transformer",
     "whole_module",
     "wrapped_by_class",
     "wrapped_by_size",
