@@ -6,14 +6,20 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from brain_lightning.engine.batch_size_search import find_in_datamodule
+from brain_lightning.engine.brain_protocol import BrainProtocol
 
-def loaders_of(datamodule: Any, train_set: Any, valid_set: Any) -> tuple[Any, Any]:
+
+def loaders_of(
+    datamodule: Any, train_set: Any, valid_set: Any, brain: BrainProtocol
+) -> tuple[Any, Any]:
     """Prepare and set up a data module and return its training and validation loaders.
 
     Args:
         datamodule: what the user gave.
         train_set: must be None; it is checked here.
         valid_set: must be None.
+        brain: the recipe, whose callbacks may look for a batch size.
 
     Raises:
         TypeError: it is no data module, or a loader of its is not one loader.
@@ -28,6 +34,7 @@ def loaders_of(datamodule: Any, train_set: Any, valid_set: Any) -> tuple[Any, An
         raise ValueError(
             "fit() was given a datamodule as well as train_set or valid_set. Leave out one."
         )
+    find_in_datamodule(brain, datamodule)
     datamodule.prepare_data()
     datamodule.setup("fit")
     train = _one_loader(datamodule.train_dataloader(), "train_dataloader")

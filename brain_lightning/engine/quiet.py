@@ -30,6 +30,8 @@ _OUR_DECISIONS = (
     r"`\.fit\(ckpt_path=None\)` was called without a model",
     # ModelCheckpoint after a step is after the optimizer's step: Brain's resume counts on it.
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
+    # The search for a batch size does not validate.
+    r"Total length of `list` across ranks is zero",
     # The device is the run option's choice.
     r"GPU available but not used",
 )

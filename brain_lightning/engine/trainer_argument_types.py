@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 import os
 import types
@@ -32,6 +33,12 @@ def with_checked_types(mapping: Mapping[str, Any]) -> dict[str, Any]:
         OptionError: a value is of another type; says which one is expected.
     """
     return {name: _checked(name, value) for name, value in mapping.items()}
+
+
+def default_of(name: str) -> Any:
+    """Return Lightning's default for an argument, or None where there is no such argument."""
+    parameter = inspect.signature(pl.Trainer.__init__).parameters.get(name)
+    return None if parameter is None else parameter.default
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -48,13 +48,6 @@ DEFAULTS: dict[str, Any] = {
 """Trainer arguments that write or print something: off unless the user asks for them."""
 
 
-REFUSED_CALLBACKS: dict[type[pl.Callback], str] = {
-    BatchSizeFinder: "the loaders given to fit() have their batch size already; make a Trainer "
-    "yourself and use Tuner.scale_batch_size on BrainModule(brain) with a LightningDataModule",
-}
-"""Callbacks that cannot do their work inside Brain.fit(), and why."""
-
-
 def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
     """Check what the user gave as ``trainer`` and return it as a dictionary.
 
@@ -96,12 +89,45 @@ def _check_callback(callback: Any) -> None:
             f"trainer: callbacks must be objects such as lightning.pytorch.callbacks.Timer(), got "
             f"{callback!r}. In YAML, write !new: and the class's name."
         )
-    for kind, reason in REFUSED_CALLBACKS.items():
-        if isinstance(callback, kind):
+    if isinstance(callback, BatchSizeFinder):
+        kind = type(callback)
+        if kind.on_fit_start is not BatchSizeFinder.on_fit_start:
             raise OptionError(
-                f"trainer: the callback {type(callback).__name__} cannot work here, because "
-                f"{reason}."
+                f"trainer: the callback {kind.__name__} overrides on_fit_start(), but in "
+                "Brain.fit() the batch size is found before the loaders are made, and then stays. "
+                "Use BatchSizeFinder itself, or make a Trainer yourself and give it "
+                "BrainModule(brain) and a LightningDataModule."
             )
+
+
+def only_before_loaders(callbacks: Any) -> list[BatchSizeFinder]:
+    """Return the callbacks whose work is done before ``fit()`` makes its loaders."""
+    return [each for each in _as_list(callbacks) if isinstance(each, BatchSizeFinder)]
+
+
+def make_trial_trainer(
+    brain: BrainProtocol, settings: EngineSettings, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    """Make a Trainer that tries training out where the Brain's own would train.
+
+    Args:
+        brain: the recipe.
+        settings: the options that are not attributes of the Brain.
+        callbacks: the only ones that it has.
+    """
+    user = _users_arguments(brain, connection_of(brain), settings)
+    return pl.Trainer(
+        **DEFAULTS,
+        **placement(brain, user),
+        callbacks=callbacks,
+        default_root_dir=user.get("default_root_dir"),
+        enable_progress_bar=False,
+        inference_mode=False,
+        max_epochs=1,
+        num_sanity_val_steps=0,
+        plugins=[_precision(brain, settings)],
+        use_distributed_sampler=False,
+    )
 
 
 def make_trainer(
@@ -162,6 +188,9 @@ def _users_arguments(
 ) -> dict[str, Any]:
     """Return the user's arguments with objects in the place of names."""
     user = dict(settings.trainer)
+    early = only_before_loaders(user.get("callbacks"))
+    if early:
+        user["callbacks"] = [each for each in _as_list(user["callbacks"]) if each not in early]
     if connection.module is not None:
         # One object cannot follow two runs at once: callbacks follow the outer one.
         user.pop("callbacks", None)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
+from brain_lightning.engine.batch_size_search import with_found_batch_size
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.datamodule_loaders import loaders_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
@@ -560,13 +562,11 @@ class Brain:
         _require_our_loop(self)
         checkpoint = checked_path(ckpt_path)
         if datamodule is not None:
-            train_set, valid_set = loaders_of(datamodule, train_set, valid_set)
+            train_set, valid_set = loaders_of(datamodule, train_set, valid_set, self)
         elif train_set is None:
             raise ValueError("fit() has nothing to train on: give train_set, or datamodule.")
-        if datamodule is None and not is_loader(train_set):
-            train_set = self.make_dataloader(
-                train_set, stage=Stage.TRAIN, **(train_loader_kwargs or {})
-            )
+        else:
+            train_set = self.__train_loader(train_set, train_loader_kwargs or {})
         if datamodule is None and valid_set is not None and not is_loader(valid_set):
             valid_set = self.make_dataloader(
                 valid_set, stage=Stage.VALID, ckpt_prefix=None, **(valid_loader_kwargs or {})
@@ -574,6 +574,14 @@ class Brain:
         require_batches(train_set)
         shows_bar = self.__shows_bar(progressbar)
         run_fit(self, epoch_counter, train_set, valid_set, shows_bar, checkpoint, datamodule)
+
+    def __train_loader(self, train_set: Any, loader_kwargs: Mapping[str, Any]) -> Any:
+        is_dataset = not is_loader(train_set)
+        unsaved = partial(self.make_dataloader, train_set, Stage.TRAIN, ckpt_prefix=None)
+        found = with_found_batch_size(self, unsaved, is_dataset, loader_kwargs)
+        if not is_dataset:
+            return train_set
+        return self.make_dataloader(train_set, stage=Stage.TRAIN, **found)
 
     @brain_default
     def _fit_valid(self, valid_set: Any, epoch: int | None, enable: bool) -> None:

@@ -33,9 +33,9 @@ CALLBACKS: dict[str, Entry] = {
     "BaseFinetuning": Entry("works", "entries of `modules` are attributes: `pl_module.encoder`"),
     "BasePredictionWriter": Entry("own Trainer", "`predict_batch(batch)` of the Brain predicts"),
     "BatchSizeFinder": Entry(
-        "own Trainer",
-        "refused in `Brain.fit()`, whose loaders have their batch size; "
-        "`Tuner.scale_batch_size` with a LightningDataModule works",
+        "works",
+        "in `fit()`, before the loaders are made: `train_set` must be a data set and "
+        "`train_loader_kwargs` have `batch_size`, or the `datamodule` have it; everything tried out is put back",
     ),
     "Callback": Entry(
         "works",

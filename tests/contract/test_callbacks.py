@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -21,9 +22,12 @@ from brain_lightning.ground.errors import OptionError
 
 from .lightning_features import CALLBACKS
 from .small_brain import (
+    BATCH,
     BATCHES,
     ITEMS,
     OwnSteps,
+    Points,
+    PointsModule,
     SmallBrain,
     fit,
     loader,
@@ -371,9 +375,66 @@ def test_LearningRateFinder(tmp_path: Path) -> None:
     assert brain.optimizer_step == plain.optimizer_step
 
 
-def test_BatchSizeFinder(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"BatchSizeFinder cannot work.*scale_batch_size"):
-        small_brain(tmp_path, callbacks=[callbacks.BatchSizeFinder()])
+@pytest.mark.parametrize("recipe", [SmallBrain, OwnSteps])
+def test_BatchSizeFinder(tmp_path: Path, recipe: type[SmallBrain]) -> None:
+    """Training goes on with what was found as if the recipe had said so."""
+    finder = callbacks.BatchSizeFinder(max_trials=3, steps_per_trial=1)
+    brain = fit(small_brain(tmp_path / "1", recipe, saves=True, callbacks=[finder]))
+    found = finder.optimal_batch_size
+    assert found == 8
+    assert brain.optimizer_step == 3 * math.ceil(ITEMS / found)
+    assert brain.calls.count(("end", "TRAIN")) == 3
+    assert finder not in brain.trainer.callbacks
+    brain.evaluate(Points(8), test_loader_kwargs={"batch_size": BATCH})
+
+    same = small_brain(tmp_path / "2", recipe, saves=True)
+    torch.manual_seed(7)
+    same.fit(
+        same.hparams.counter,
+        Points(),
+        Points(8),
+        train_loader_kwargs={"batch_size": found, "shuffle": True},
+        valid_loader_kwargs={"batch_size": BATCH},
+    )
+    assert all(map(torch.equal, weights(brain), weights(same)))
+    assert [path.name for path in tmp_path.rglob("*scale_batch*")] == []
+    assert brain.checkpointer.recoverables.keys() == same.checkpointer.recoverables.keys()
+
+
+def test_BatchSizeFinder_without_memory_for_more(tmp_path: Path) -> None:
+    class Small(SmallBrain):
+        def compute_forward(self, batch: Any, stage: Stage) -> torch.Tensor:
+            if len(batch[0]) > 5:
+                raise RuntimeError("CUDA out of memory.")
+            return super().compute_forward(batch, stage)
+
+    finder = callbacks.BatchSizeFinder("binsearch", steps_per_trial=1, margin=0)
+    fit(small_brain(tmp_path, Small, epochs=1, callbacks=finder))
+    assert finder.optimal_batch_size == 5
+
+
+def test_BatchSizeFinder_with_a_datamodule(tmp_path: Path) -> None:
+    finder = callbacks.BatchSizeFinder(max_trials=3, steps_per_trial=1)
+    data = PointsModule(batch_size=2)
+    brain = small_brain(tmp_path, callbacks=[finder])
+    brain.fit(range(1), datamodule=data)
+    assert data.batch_size == finder.optimal_batch_size == 8
+    assert brain.optimizer_step == math.ceil(ITEMS / 8)
+
+
+def test_BatchSizeFinder_where_nothing_can_be_found(tmp_path: Path) -> None:
+    brain = small_brain(tmp_path, callbacks=[callbacks.BatchSizeFinder()])
+    with pytest.raises(OptionError, match=r"BatchSizeFinder needs.*given a loader as train_set"):
+        brain.fit(range(1), loader())
+    with pytest.raises(OptionError, match=r"given no batch_size in train_loader_kwargs"):
+        brain.fit(range(1), Points(), train_loader_kwargs={"shuffle": True})
+
+    class Later(callbacks.BatchSizeFinder):
+        def on_fit_start(self, *_: Any) -> None:
+            """Nothing: it comes in another epoch."""
+
+    with pytest.raises(OptionError, match=r"Later overrides on_fit_start\(\)"):
+        small_brain(tmp_path, callbacks=[Later()])
 
 
 def test_BackboneFinetuning(tmp_path: Path) -> None:

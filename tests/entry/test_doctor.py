@@ -301,10 +301,10 @@ REFUSED = {
         "precision is fp16",
     ),
     "an unknown Trainer argument": (
-        {"h.yaml": f"{HPARAMS}trainer:\n    max_time: 1\n    max_tim: 2\n"},
+        {"h.yaml": f"{HPARAMS}trainer:\n    max_steps: 1\n    max_step: 2\n"},
         (),
         ("h.yaml", 15),
-        "Did you mean 'max_time'?",
+        "Did you mean 'max_steps'?",
     ),
     "a Trainer argument that is a run option": (
         {"h.yaml": f"{HPARAMS}trainer: {{precision: 16}}\n"},
@@ -312,14 +312,11 @@ REFUSED = {
         ("h.yaml", 13),
         "Set 'precision' instead",
     ),
-    "a callback that cannot work": (
-        {
-            "h.yaml": f"{HPARAMS}trainer:\n"
-            "    callbacks: !new:lightning.pytorch.callbacks.BatchSizeFinder\n"
-        },
+    "a Trainer argument of a wrong type": (
+        {"h.yaml": f"{HPARAMS}trainer:\n    max_steps: abc\n"},
         (),
         ("h.yaml", 14),
-        "the callback BatchSizeFinder cannot work here",
+        "max_steps is 'abc' (of type str); it must be an integer",
     ),
     "a callback that copies sharded modules": (
         {

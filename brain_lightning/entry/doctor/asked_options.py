@@ -129,35 +129,22 @@ def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> It
     if "trainer" not in asked.values:
         return
     # Only here is Lightning needed, whose import takes seconds.
-    from brain_lightning.engine.trainer_configuration import (
-        REFUSED_CALLBACKS,
-        check_trainer_mapping,
-    )
+    from brain_lightning.engine.trainer_argument_types import default_of
+    from brain_lightning.engine.trainer_configuration import check_trainer_mapping
 
     trainer = asked.values["trainer"]
     names = list(trainer) if isinstance(trainer, Mapping) else [None]
     for name in names:
-        part = trainer if name is None else {name: _checkable(trainer[name])}
+        part = trainer
+        if name is not None:
+            value = trainer[name]
+            part = {name: default_of(name) if isinstance(value, NamedObject) else value}
         if isinstance(part, Mapping) and name == "callbacks":
             continue
         try:
             check_trainer_mapping(part)
         except OptionError as error:
             yield Finding(str(error).rstrip("."), _place_in_trainer(asked, nodes, name))
-    for callback in _objects(asked.trainer.get("callbacks")):
-        for kind, reason in REFUSED_CALLBACKS.items():
-            if callback.name.split(".")[-1] == kind.__name__:
-                message = f"the callback {kind.__name__} cannot work here, because {reason}"
-                yield Finding(message, callback.place)
-
-
-def _checkable(value: Any) -> Any:
-    return None if isinstance(value, NamedObject) else value
-
-
-def _objects(value: Any) -> list[NamedObject]:
-    listed = value if isinstance(value, list) else [value]
-    return [each for each in listed if isinstance(each, NamedObject)]
 
 
 def _place_in_trainer(

@@ -128,7 +128,7 @@ def _lightning(diagnosis: Diagnosis) -> Iterator[str]:
     automatic = all(each.automatic.possible for each in diagnosis.brains)
     if diagnosis.monitors:
         yield from _row("to monitor", ", ".join(diagnosis.monitors))
-    yield from _row("callbacks", "all of Lightning's but BatchSizeFinder")
+    yield from _row("callbacks", "all of Lightning's")
     if not automatic:
         needing = ", ".join(AUTOMATIC_CALLBACKS)
         yield from _row("", f"and, as they need automatic optimization, {needing}")
