@@ -22,7 +22,6 @@ class Entry(NamedTuple):
 
 
 WORKS = Entry("works")
-UNTESTED = Entry("handed on", "Lightning gets it as it is; no contract test")
 
 CALLBACKS: dict[str, Entry] = {
     "BackboneFinetuning": Entry(
@@ -42,7 +41,7 @@ CALLBACKS: dict[str, Entry] = {
         "all hooks in Lightning's order, around a recipe's own backward and step as well",
     ),
     "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
-    "DeviceStatsMonitor": WORKS,
+    "DeviceStatsMonitor": Entry("works", "on the CPU it needs `psutil`, and says so at the start"),
     "EarlyStopping": Entry("works", "monitors `train_loss`, `valid_loss`, `meta`, `brain.log`"),
     "EMAWeightAveraging": Entry(
         "works",
@@ -88,8 +87,8 @@ LOGGERS: dict[str, Entry] = {
 
 PROFILERS: dict[str, Entry] = {
     "AdvancedProfiler": Entry("works", "`profiler: advanced`"),
-    "PassThroughProfiler": UNTESTED,
-    "Profiler": UNTESTED,
+    "PassThroughProfiler": WORKS,
+    "Profiler": Entry("works", "any subclass"),
     "PyTorchProfiler": Entry("works", "`profiler: pytorch`; `profile_training` is a run option"),
     "SimpleProfiler": Entry("works", "`profiler: simple`; the report goes to the output folder"),
     "XLAProfiler": Entry("not tested", "needs a TPU; has no short name"),
@@ -98,7 +97,7 @@ PROFILERS: dict[str, Entry] = {
 BY_OPTION = "set by the run option `{}`"
 
 TRAINER_ARGUMENTS: dict[str, Entry] = {
-    "accelerator": Entry("handed on", "by default that of the run option `device`; no contract test"),
+    "accelerator": Entry("works", "`cpu` and `auto` tested; the Brain's own device, the run option `device`, is where it trains"),
     "accumulate_grad_batches": Entry("refused", BY_OPTION.format("grad_accumulation_factor")),
     "barebones": Entry("own Trainer", "values that are logged are dropped"),
     "benchmark": Entry("works", "never on by itself"),
@@ -107,16 +106,16 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "default_root_dir": Entry("works", "by default `output_folder` of the hparams"),
     "detect_anomaly": WORKS,
     "deterministic": WORKS,
-    "devices": Entry("handed on", "several: start through torchrun; no contract test"),
-    "enable_autolog_hparams": UNTESTED,
+    "devices": Entry("works", "one; several with `brain-lightning run` or torchrun, and a clear error without"),
+    "enable_autolog_hparams": Entry("own Trainer", "for a subclass of BrainModule that saves hyperparameters; a Brain's are its own"),
     "enable_checkpointing": Entry("works", "off unless a callback that saves is given"),
     "enable_model_summary": Entry("works", "off unless asked for"),
     "enable_progress_bar": Entry("refused", BY_OPTION.format("noprogressbar")),
     "fast_dev_run": WORKS,
     "gradient_clip_algorithm": Entry("refused", BY_OPTION.format("max_grad_norm")),
     "gradient_clip_val": Entry("refused", BY_OPTION.format("max_grad_norm")),
-    "inference_mode": Entry("refused", "recipes may train on what they compute in evaluation"),
-    "limit_predict_batches": Entry("own Trainer", "no test of its own"),
+    "inference_mode": Entry("refused", "recipes may train on what they compute in evaluation; your own Trainer's rules there"),
+    "limit_predict_batches": Entry("own Trainer"),
     "limit_test_batches": WORKS,
     "limit_train_batches": WORKS,
     "limit_val_batches": WORKS,
@@ -126,18 +125,18 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "max_steps": Entry("works", "ends without validation, as Lightning does; the run option "
                        "`optimizer_step_limit` validates"),
     "max_time": WORKS,
-    "min_epochs": UNTESTED,
+    "min_epochs": WORKS,
     "min_steps": WORKS,
-    "model_registry": UNTESTED,
-    "num_nodes": Entry("handed on", "start through torchrun; no contract test"),
+    "model_registry": Entry("handed on", "the Trainer has it; Lightning's cloud was not tried"),
+    "num_nodes": Entry("works", "one; several with torchrun on each machine, and a clear error without"),
     "num_sanity_val_steps": Entry("own Trainer", "without `on_stage_end`, which would save"),
     "overfit_batches": Entry("works", "the same batches in every epoch, also of a shuffled loader"),
-    "plugins": UNTESTED,
+    "plugins": Entry("works", "those for checkpoints tested; precision is the run option `precision`"),
     "precision": Entry("refused", BY_OPTION.format("precision")),
     "profiler": Entry("works", "short names: simple, advanced, pytorch"),
-    "reload_dataloaders_every_n_epochs": Entry("own Trainer", "no test of its own"),
-    "strategy": Entry("works", "`ddp`, `fsdp2`, `whole_module_ddp`, `deepspeed...`: see [docs/scaling.md](scaling.md)"),
-    "sync_batchnorm": Entry("handed on", "Brain converts them itself under torchrun; no contract test"),
+    "reload_dataloaders_every_n_epochs": Entry("own Trainer", "in `fit()` the loaders are given"),
+    "strategy": Entry("works", "which ones, and with what: [scaling.md](scaling.md)"),
+    "sync_batchnorm": Entry("handed on", "no effect in one process; under torchrun Brain converts batch norms itself"),
     "use_distributed_sampler": Entry("refused", "the samplers are Brain's"),
-    "val_check_interval": Entry("refused", BY_OPTION.format("val_interval_steps")),
+    "val_check_interval": Entry("refused", "set by the run option `val_interval_steps`; your own Trainer's rules there, int or float"),
 }  # fmt: skip

@@ -222,6 +222,16 @@ def test_DeviceStatsMonitor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert any("cpu_percent" in key for row in logged(tmp_path) for key in row)
 
 
+def test_DeviceStatsMonitor_without_its_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_stats_monitor, "_PSUTIL_AVAILABLE", False)
+    brain = small_brain(tmp_path, logger="csv", callbacks=[callbacks.DeviceStatsMonitor()])
+    with pytest.raises(ModuleNotFoundError, match=r"psutil.*is not installed"):
+        fit(brain)
+    assert brain.optimizer_step == 0
+
+
 def test_ThroughputMonitor(tmp_path: Path) -> None:
     monitor = callbacks.ThroughputMonitor(lambda batch: len(batch[0]), window_size=3)
 
