@@ -125,3 +125,25 @@ class BestFirst(SmallBrain):
             if epoch == 1:
                 self.after_first_epoch = weights(self)
             self.checkpointer.save_and_keep_only(meta={"WER": epoch}, min_keys=["WER"])
+
+
+def test_speechbrain_loads_the_optimizer(tmp_path: Path) -> None:
+    """Into one with the same groups; it ignores the names of the parameters."""
+    from speechbrain.utils.checkpoints import torch_recovery
+
+    brain = fit(small_brain(tmp_path, saves=True, callbacks=[HeadLater()]))
+    (folder,) = (tmp_path / "save").iterdir()
+    file = folder / "optimizer.ckpt"
+    saved = torch.load(file, weights_only=True)
+    assert all(group["parameter_names"] for group in saved["param_groups"])
+    there = torch.optim.Adam(
+        [{"params": brain.modules[name].parameters()} for name in ("backbone", "head")]
+    )
+    torch_recovery(there, file, True)
+    assert [group["lr"] for group in there.param_groups] == [0.01, 0.5]
+    for mine, theirs in zip(
+        brain.optimizer.state_dict()["state"].values(),
+        there.state_dict()["state"].values(),
+        strict=True,
+    ):
+        assert torch.equal(mine["exp_avg"], theirs["exp_avg"])
