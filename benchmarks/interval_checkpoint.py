@@ -8,8 +8,8 @@ that does nothing else, on the kind of disk that checkpoints go to::
     python benchmarks/interval_checkpoint.py [--millions 100] [--saves 4] [--folder FOLDER]
 
 "stands still" is the time of the call that saves, between two batches, and behind it how much of
-that the processor worked for it: on a loaded machine or a slow disk the rest is waiting. The first
-save of ours also gets its memory from the system. "steps beside" is how long a
+that the processor worked for it: on a loaded machine or a slow disk the rest is waiting. The memory
+for ours is got half-way to the first save, beside training. "steps beside" is how long a
 training step takes while a checkpoint is being written beside, as a multiple of one without. With
 ``--accumulate`` the save falls between two batches of one optimizer step, so that gradients are
 saved too (SpeechBrain drops them).

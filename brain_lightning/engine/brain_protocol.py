@@ -34,6 +34,8 @@ class BrainProtocol(Protocol):
     max_grad_norm: float
     skip_nonfinite_grads: bool
     grad_accumulation_factor: int
+    ckpt_interval_steps: int
+    ckpt_interval_minutes: float
     debug: bool
     debug_batches: int
     debug_epochs: int

@@ -131,6 +131,16 @@ class TrainingStage:
                 brain._save_intra_epoch_ckpt()
             self._last_save = time.time()
             self._steps_since_save = 0
+        elif brain.optimizer_step > 0 and self._is_half_way_to_save():
+            # Not earlier: many a run ends before its first interval checkpoint.
+            beside = connection_of(brain).settings.async_checkpoint
+            self._interval_saver.prepare(brain, beside)
+
+    def _is_half_way_to_save(self) -> bool:
+        brain = self.brain
+        minutes = (time.time() - self._last_save) / 60.0
+        by_minutes = 0 < brain.ckpt_interval_minutes <= 2 * minutes
+        return by_minutes or 0 < brain.ckpt_interval_steps <= 2 * self._steps_since_save
 
     def ends_here(self) -> bool:
         """Whether the loader, or the limit of optimizer steps, ends the epoch after this batch.

@@ -28,6 +28,7 @@ from brain_lightning.parts.checkpoints.selection import (
     Predicate,
     check_number_to_keep,
 )
+from brain_lightning.parts.checkpoints.sharded_states import is_sharded
 from brain_lightning.parts.checkpoints.snapshot import SnapshotBuffers, writes_state_only
 
 logger = get_logger(__name__)
@@ -100,6 +101,46 @@ class BackgroundSaver:
             verbosity=verbosity,
         )
         self._save(meta, end_of_epoch, name, verbosity, then=delete_others)
+
+    def prepare(self, further: Mapping[str, Any] | None = None) -> None:
+        """Get the memory for the snapshots beside training, so that the first save finds it.
+
+        Call it when the recoverables are as large as they will be: behind an optimizer's first
+        step. Where there is not enough memory, nothing is kept; the save says so.
+
+        Arguments:
+            further: File name -> what is noted for it in a save (``write_resume_file``), as far as
+                it is large. Its tensors are looked at for their sizes only.
+        """
+        self.wait()
+        try:
+            states = self._states_to_copy()
+        except Exception as error:  # of a recoverable's own; the save meets it again and raises it
+            logger.debug("No memory is prepared for snapshots: %s", error)
+            return
+        if states is None:
+            return
+        self._thread = threading.Thread(
+            target=self._get_memory, args=({**states, **(further or {})},), name="checkpoint memory"
+        )
+        self._thread.start()
+
+    def _states_to_copy(self) -> dict[str, Any] | None:
+        """Return the states of which saves take snapshots; None where they take none."""
+        hooks = self.checkpointer.choose_save_hooks()
+        if not if_main_process() or need_other_processes(hooks):
+            return None
+        live = [each for each in hooks if writes_state_only(each.hook)]
+        if any(is_sharded(each.obj) for each in live):
+            return None
+        return {each.name: each.obj.state_dict() for each in live}
+
+    def _get_memory(self, states: Mapping[str, Any]) -> None:
+        try:
+            self._buffers.prepare(states)
+        except (MemoryError, RuntimeError) as error:  # torch reports missing memory as the latter
+            logger.debug("No memory could be prepared for snapshots: %s", error)
+            self._buffers = SnapshotBuffers()
 
     def wait(self) -> None:
         """Wait until nothing is being written.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -69,6 +69,22 @@ class SnapshotBuffers:
         self._shared.clear()
         return {name: copied[name] for name in states}
 
+    def prepare(self, states: Mapping[str, Any]) -> None:
+        """Get the memory for such states, so that the first copy need not; may be in a thread.
+
+        What has a buffer already keeps it. A buffer that the next copy does not use is given up.
+        """
+        places = set()
+        for key, tensor in _tensors_in(states, ()):
+            if key in self._buffers or not _has_buffer(tensor):
+                continue
+            # Gradients are prepared with parameters in their place: other memory, other file.
+            place = (key[0], _place_of(tensor))
+            if place not in places:
+                places.add(place)
+                # Only memory that was written to is there; the system gives it page by page.
+                self._buffers[key] = _empty_on_cpu(tensor).zero_()
+
     def complete(self) -> None:
         """Copy what was left; may be called in another thread."""
         for buffer, tensor in self._delayed:
@@ -100,13 +116,9 @@ class SnapshotBuffers:
         return copied
 
     def _copy_tensor(self, tensor: torch.Tensor, key: tuple[object, ...]) -> torch.Tensor:
-        if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided:
+        if not _has_buffer(tensor):
             return tensor.clone()
-        if tensor.is_quantized or tensor.numel() == 0:
-            return tensor.clone()
-        place = _Place(
-            tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device
-        )
+        place = _place_of(tensor)
         if place not in self._shared:
             self._shared[place] = self._filled_buffer(tensor, key)
         return self._shared[place].detach()  # an object of its own, as in the state
@@ -123,6 +135,33 @@ class SnapshotBuffers:
         if tensor.device.type != "cpu":
             self._devices.add(tensor.device)
         return buffer
+
+
+def _has_buffer(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is copied into a buffer; of others there is little, and they are cloned."""
+    if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided:
+        return False
+    return not tensor.is_quantized and tensor.numel() > 0
+
+
+def _place_of(tensor: torch.Tensor) -> _Place:
+    return _Place(
+        tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device
+    )
+
+
+def _tensors_in(
+    value: Any, key: tuple[object, ...]
+) -> Iterator[tuple[tuple[object, ...], torch.Tensor]]:
+    """Yield the tensors within a state with the keys under which they are copied."""
+    if isinstance(value, torch.Tensor):
+        yield key, value.detach()
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _tensors_in(item, (*key, name))
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            yield from _tensors_in(item, (*key, index))
 
 
 def _empty_on_cpu(tensor: torch.Tensor) -> torch.Tensor:

@@ -350,3 +350,69 @@ BackgroundSaver(Checkpointer(sys.argv[1], {"module": module})).save_checkpoint()
 def test_a_program_that_does_not_wait_still_finishes_its_checkpoint(tmp_path):
     subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path)], check=True, timeout=120)
     assert len(Checkpointer(tmp_path).list_checkpoints()) == 1
+
+
+def buffers_of(saver):
+    return {key: buffer.data_ptr() for key, buffer in saver._buffers._buffers.items()}
+
+
+def prepared(saver, further=None):
+    saver.prepare(further)
+    saver.wait()
+    return buffers_of(saver)
+
+
+def test_the_first_save_finds_the_memory_that_was_prepared(tmp_path, checkpointer, experiment):
+    saver = BackgroundSaver(checkpointer)
+    memory = prepared(saver)
+    assert names(tmp_path) == []
+    saved = experiment.state()
+    saver.save_checkpoint()
+    saver.wait()
+    assert buffers_of(saver) == memory != {}
+    assert resumed(tmp_path)[0].state() == saved
+
+
+def test_memory_for_what_hooks_note_is_prepared_as_well(tmp_path):
+    live = WithMore()
+    saver = BackgroundSaver(Checkpointer(tmp_path, {"live": live}))
+    memory = prepared(saver, {"live.ckpt.resume": {"gradient": torch.zeros(3)}})
+    live.gradient += 2
+    saver.save_checkpoint()
+    saver.wait()
+    assert buffers_of(saver) == memory
+    assert len(memory) == 1
+    assert read_resume_file(next(tmp_path.glob("*/live.ckpt")))["gradient"].tolist() == [2, 2, 2]
+
+
+def test_tensors_that_are_one_piece_of_memory_are_prepared_as_one(tmp_path):
+    tied = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    saver = BackgroundSaver(Checkpointer(tmp_path, {"tied": tied}))
+    memory = prepared(saver)
+    assert len(memory) == 3
+    saver.save_checkpoint()
+    saver.wait()
+    assert buffers_of(saver) == memory
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
+def test_memory_that_cannot_be_had_beforehand_is_no_failure(
+    tmp_path, checkpointer, experiment, monkeypatch, error
+):
+    def refuse(self, states):
+        raise error
+
+    monkeypatch.setattr(SnapshotBuffers, "prepare", refuse)
+    saver = BackgroundSaver(checkpointer)
+    assert prepared(saver) == {}
+    saver.save_checkpoint()
+    saver.wait()
+    assert resumed(tmp_path)[0].state() == experiment.state()
+
+
+def test_what_cannot_be_saved_is_reported_by_the_save_not_before(tmp_path):
+    saver = BackgroundSaver(Checkpointer(tmp_path, {"odd": object()}))
+    assert prepared(saver) == {}
+    with pytest.raises(CheckpointError, match="'odd'"):
+        saver.save_checkpoint()
