@@ -45,10 +45,15 @@ _ABOUT_THE_MODULE = (
 
 
 def _ignore(message: str) -> None:
-    """Filter warnings that begin so, once: a new filter makes Python forget what was shown."""
+    """Filter warnings that begin so, once: a new filter makes Python forget what was shown.
+
+    A recipe may have put a filter of its own for all messages in front since, such as "error".
+    """
     for action, pattern, *_ in warnings.filters:
         if action == "ignore" and getattr(pattern, "pattern", None) == message:
             return
+        if action != "ignore" and pattern is None:
+            break
     warnings.filterwarnings("ignore", message=message)
 
 
