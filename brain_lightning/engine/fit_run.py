@@ -16,7 +16,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
-from brain_lightning.engine.joint_step import decides_together, ends_for_all
+from brain_lightning.engine.joint_step import decides_together, ends_for_all, wanted_by_any
 from brain_lightning.engine.learning_rate_log import LearningRateLog
 from brain_lightning.engine.logger_continuation import LoggerContinuation, write_out
 from brain_lightning.engine.progress_bar import StageBar
@@ -244,7 +244,7 @@ class FitRun:
         """Train nothing when the counter has no epoch left."""
         if self.is_trial:
             self.bar.enabled = False
-        elif self.epochs is not None and not self.epochs.has_next():
+        elif self.epochs is not None and wanted_by_any(trainer, not self.epochs.has_next()):
             trainer.should_stop = True
 
     def open_epoch(self, trainer: pl.Trainer) -> None:
@@ -410,11 +410,13 @@ class FitRun:
         if self.epochs is None:
             return
         brain = self.brain
-        if (
+        is_last = (
             (brain.debug and self.training.epoch == brain.debug_epochs)
             or (brain._optimizer_step_limit_exceeded)
             or (not trainer.should_stop and not self.epochs.has_next())
-        ):
+        )
+        # A counter may have stopped early in one process only.
+        if wanted_by_any(trainer, is_last or trainer.should_stop):
             trainer.should_stop = True
 
     def release(self) -> None:

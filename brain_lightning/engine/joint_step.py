@@ -79,6 +79,11 @@ def all_have_a_batch(tickets: BatchTickets) -> bool:
     return all_have
 
 
+def wanted_by_any(trainer: pl.Trainer, wanted_here: bool) -> bool:
+    """Whether any process of the run wants it, such as the end behind an epoch."""
+    return bool(highest(int(wanted_here))[0]) if decides_together(trainer) else wanted_here
+
+
 def _tell_of_surplus() -> None:
     logger.warning(
         "Another process has no more batches in this epoch, so it ends here for all; the batches "

@@ -276,7 +276,7 @@ class SharedEvaluation:
             return
         rest, _ = with_batches(self._loader, lambda _: self._batches.batches_from(self._done))
         self.tickets.close()
-        self.tickets = BatchTickets(rest)
+        self.tickets = BatchTickets(_WithoutDrawing(rest))
         self.tickets.open()
 
     # -- the end -----------------------------------------------------------------------------------
@@ -325,6 +325,20 @@ class SharedEvaluation:
         if self._buffers is not None:
             self._buffers.put_back()
         release_metrics(self._brain)
+
+
+class _WithoutDrawing:
+    """A loader whose iterator draws no seed: the one that it takes over from has drawn its own."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        with torch.random.fork_rng(devices=()):
+            return iter(self._loader)
+
+    def __len__(self) -> int:
+        return len(self._loader)
 
 
 def _one_of_each(parts: Iterator[list[tuple[int, Any]]]) -> list[tuple[int, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,15 +138,32 @@ def alone() -> Iterator[None]:
     """Open a section that not every process runs: nothing in it waits for other processes."""
     global _open_alone_sections
     _open_alone_sections += 1
+    theirs = _speechbrains_distributed()
+    if theirs is not None:
+        theirs.MAIN_PROC_ONLY += 1
     try:
         yield
     finally:
         _open_alone_sections -= 1
+        if theirs is not None:
+            theirs.MAIN_PROC_ONLY -= 1
 
 
 def ddp_prevent_block() -> bool:
     """Tell whether waiting for other processes must be left out: they would never come."""
-    return _open_alone_sections > 0 or not is_distributed_initialized()
+    if not is_distributed_initialized() or _open_alone_sections > 0:
+        return True
+    return bool(getattr(_speechbrains_distributed(), "MAIN_PROC_ONLY", 0))
+
+
+def _speechbrains_distributed() -> Any:
+    """Return SpeechBrain's module on ranks where a recipe uses both libraries, or None.
+
+    It counts such sections in a global variable. A function of one library that is run by the main
+    process alone may be run by the other's ``run_on_main``, and must not wait then.
+    """
+    module = sys.modules.get("speechbrain.utils.distributed")
+    return module if hasattr(module, "MAIN_PROC_ONLY") else None
 
 
 @contextmanager

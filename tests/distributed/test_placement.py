@@ -94,9 +94,14 @@ def test_slurm_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(150)
-def test_torchrun(tmp_path: Path) -> None:
+def test_torchrun_inside_of_srun(tmp_path: Path) -> None:
+    """torchrun's word counts: for SLURM both processes are task 1 of 2, on the second machine."""
+    task = {**slurm_variables(1, free_port()), "SLURM_NODEID": "1"}
+    del task["MASTER_PORT"]
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     processes = Processes(
-        [*command, *COMMAND, str(tmp_path)], [clean_environment()], tmp_path / "outputs"
+        [*command, *COMMAND, str(tmp_path)], [clean_environment(**task)], tmp_path / "outputs"
     )
-    require_right_trainers(results(processes.wait(120), tmp_path, 2), nodes=1)
+    found = results(processes.wait(120), tmp_path, 2)
+    assert [each["before"]["rank"] for each in found] == [0, 1]
+    require_right_trainers(found, nodes=1, environment="SlurmGroupEnvironment")

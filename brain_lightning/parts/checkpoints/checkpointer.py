@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_lightning.ground.loggers import get_logger
-from brain_lightning.ground.ranks import alone, if_main_process, main_process_only
+from brain_lightning.ground.ranks import alone, get_rank, if_main_process, main_process_only
 from brain_lightning.parts.checkpoints.checkpoint import (
     METAFNAME,
     Checkpoint,
@@ -317,6 +317,13 @@ class Checkpointer:
         if chosen is None:
             logger.info("Would load a checkpoint here, but none found yet.")
             return None
+        if not chosen.path.is_dir():
+            raise CheckpointError(
+                f"The main process goes on from {chosen.path}, which process {get_rank()} does not "
+                "find: its machine has a file system of its own. Copy the checkpoint there, keep "
+                "checkpoints on a file system that all machines see, or call "
+                "convert_torch_save_hooks_to_once_per_node() and save in all processes."
+            )
         try:
             self._load(chosen)
         except CheckpointError as error:

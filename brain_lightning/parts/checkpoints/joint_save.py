@@ -20,6 +20,10 @@ from brain_lightning.parts.checkpoints.checkpoint import CKPT_PREFIX, Checkpoint
 from brain_lightning.parts.checkpoints.draft import CheckpointDraft
 from brain_lightning.parts.checkpoints.errors import CheckpointError
 from brain_lightning.parts.checkpoints.hook_choice import ChosenHook
+from brain_lightning.parts.checkpoints.main_process_hooks import (
+    as_on_main_process,
+    needs_other_processes,
+)
 
 
 def save_jointly(
@@ -42,9 +46,10 @@ def save_jointly(
 
     folder, target, meta = main_process_only(open_for_all)()
     try:
-        if _has_no_access_to(folder):
+        is_apart = _has_no_access_to(folder)
+        if is_apart:
             own.append(_same_draft(target, meta))
-        _run_hooks(hooks, folder, target)
+        _run_hooks(hooks, folder, target, is_apart)
         finished = main_process_only(finish)()
     except BaseException:
         for draft in own:
@@ -66,12 +71,15 @@ def _same_draft(target: Path, meta: dict[str, Any]) -> CheckpointDraft:
     return CheckpointDraft(target.parent, meta, meta["end-of-epoch"], name)
 
 
-def _run_hooks(hooks: Sequence[ChosenHook], folder: Path, target: Path) -> None:
+def _run_hooks(hooks: Sequence[ChosenHook], folder: Path, target: Path, is_apart: bool) -> None:
     ddp_barrier()  # the folders of all nodes are there
     failure: Exception | None = None
     try:
         for chosen in hooks:
             chosen.save(folder, target)
+            if is_apart and not needs_other_processes(chosen.hook):
+                # The main process has saved it on its machine's disk; this one needs it too.
+                chosen._replace(hook=as_on_main_process(chosen.hook)).save(folder, target)
     except Exception as error:
         failure = error
     reports = _from_all(None if failure is None else str(failure))

@@ -23,3 +23,8 @@ def on_main_process(hook: Callable[..., Any]) -> Callable[..., Any]:
 def needs_other_processes(hook: Callable[..., Any]) -> bool:
     """Whether other processes than the main one may have a part in a save hook."""
     return not getattr(hook, _ATTRIBUTE, False)
+
+
+def as_on_main_process(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what the main process runs of a hook, for one that saves for a machine of its own."""
+    return hook if needs_other_processes(hook) else hook.__wrapped__  # type: ignore[attr-defined]

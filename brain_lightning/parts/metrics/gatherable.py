@@ -30,7 +30,11 @@ class Gathering:
 
 _NOTHING = Gathering()
 _registered: dict[type, Gathering] = {}
-_OF_SPEECHBRAIN = {"AccuracyStats": Gathering(sums=frozenset({"correct", "total"}))}
+_OF_SPEECHBRAIN = {
+    "AccuracyStats": Gathering(sums=frozenset({"correct", "total"})),
+    # The length that it is used with first, which it then holds its labels to.
+    "CategoricalEncoder": Gathering(ignored=frozenset({"expected_len"})),
+}
 """Classes of an installed SpeechBrain by name; only the entry layer imports it."""
 
 
