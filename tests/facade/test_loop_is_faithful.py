@@ -160,3 +160,13 @@ def test_loader_is_not_asked_again_behind_its_end() -> None:
     brain = make(Counts)
     brain.evaluate(torch.utils.data.DataLoader(Ends()))
     assert brain.seen == 3
+
+
+def test_fit_under_no_grad_trains() -> None:
+    """Not as SpeechBrain, whose backward pass then fails: Lightning switches gradients on."""
+    brain = make()
+    before = brain.modules.model.weight.detach().clone()
+    with torch.no_grad():
+        brain.fit(range(1), DATA)
+        assert not torch.is_grad_enabled()
+    assert not torch.equal(before, brain.modules.model.weight)
