@@ -8,10 +8,13 @@ given tickets, and the batch behind a ticket is fetched when the step that needs
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from brain_lightning.engine.random_replay import Replay, epoch_start_states
+from brain_lightning.parts.checkpoints.random_states import random_states
+from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 
 TICKET = object()
 NO_BATCH = object()
@@ -47,7 +50,9 @@ class BatchTickets:
         self._held: Any = _NOTHING
         self._is_exhausted = False
         self._before_first_ticket: Callable[[], None] | None = None
-        self._before_first_batch: Callable[[], None] | None = None
+        self._before_first_batch: Callable[[], Callable[[], None] | None] | None = None
+        self.states_before_held: dict[str, Any] | None = None
+        """The random states with which a batch that waits was fetched, where they were noted."""
         self._replay: Replay | None = None
         self.start_states: dict[str, Any] | None = None
         """The random states with which the training stage in progress made its iterator."""
@@ -55,14 +60,15 @@ class BatchTickets:
     def open(
         self,
         before_first_ticket: Callable[[], None] | None = None,
-        before_first_batch: Callable[[], None] | None = None,
+        before_first_batch: Callable[[], Callable[[], None] | None] | None = None,
         replay: Replay | None = None,
     ) -> None:
         """Begin a stage: the loader's iterator is made with the first ``fetch()``.
 
         Args:
             before_first_ticket: called once, when Lightning asks for the stage's first ticket.
-            before_first_batch: called once, between making the iterator and its first batch.
+            before_first_batch: called once, between making the iterator and its first batch; what
+                it returns, if anything, is called while that batch waits.
             replay: how to come to the batch at which a stage was interrupted.
         """
         self.delivered = 0 if replay is None else replay.delivered
@@ -79,17 +85,14 @@ class BatchTickets:
         Raises:
             StopIteration: the loader has no more.
         """
-        if self._held is not _NOTHING:
-            batch, self._held = self._held, _NOTHING
-        else:
-            batch = self._next_batch()
+        batch = self._take_held() if self._held is not _NOTHING else self._next_batch()
         self.delivered += 1
         return batch
 
     def close(self) -> None:
         """End the stage; workers end with the loop that they worked for."""
         self._iterator = None
-        self._held = _NOTHING
+        self._take_held()
         self._is_exhausted = False
 
     def release(self) -> None:
@@ -104,20 +107,55 @@ class BatchTickets:
         """Whether the loader has given a batch that nobody has fetched yet."""
         return self._held is not _NOTHING
 
-    def has_more(self) -> bool:
-        """Whether the loader has another batch; if so, it is held for the next ``fetch()``."""
+    def has_more(self, may_be_saved: bool = False) -> bool:
+        """Whether the loader has another batch; if so, it is held for the next ``fetch()``.
+
+        Args:
+            may_be_saved: whether a checkpoint may be saved while it is held, which then is one of
+                the moment before.
+        """
         if self._held is _NOTHING:
+            if may_be_saved:
+                self._note_position()
             try:
                 self._held = self._next_batch()
             except StopIteration:
+                self._take_held()
                 return False
         return True
+
+    def _note_position(self) -> None:
+        self.states_before_held = random_states()
+        if isinstance(self.loader, SaveableDataLoader):
+            self.loader.report_state(copy.deepcopy(self.loader.state_dict()))
+
+    def _take_held(self) -> Any:
+        batch, self._held = self._held, _NOTHING
+        self.states_before_held = None
+        if isinstance(self.loader, SaveableDataLoader):
+            self.loader.report_state(None)
+        return batch
 
     def _next_batch(self) -> Any:
         if self._iterator is None:
             self._iterator = self._begin()
-            if self._before_first_batch is not None:
-                self._before_first_batch()
+            first, self._before_first_batch = self._before_first_batch, None
+            while_held = None if first is None else first()
+            if while_held is not None:
+                return self._first_batch(while_held)
+        return self._batch_of_loader()
+
+    def _first_batch(self, while_held: Callable[[], None]) -> Any:
+        self._note_position()
+        try:
+            self._held = self._batch_of_loader()
+            while_held()
+        finally:
+            batch = self._take_held()
+        return batch
+
+    def _batch_of_loader(self) -> Any:
+        assert self._iterator is not None
         if self._is_exhausted:
             raise StopIteration
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -312,12 +312,25 @@ class FitRun:
             replay=replay,
         )
 
-    def _go_on(self, trainer: pl.Trainer, resume: Resume, validation_due: bool) -> None:
+    def _go_on(
+        self, trainer: pl.Trainer, resume: Resume, validation_due: bool
+    ) -> Callable[[], None] | None:
+        """Go on in the middle of an epoch; return what is to be done behind the first batch.
+
+        The interrupted run had fetched that batch before it validated, where ``has_more`` is how
+        the end of the epoch is found.
+        """
         resume.before_first_batch(self.brain)
         length = None if self.train_tickets is None else self.train_tickets.length()
+        validate = partial(internals.run_validation_loop, trainer)
+        if length is None or decides_together(trainer):
+            if validation_due:
+                return validate
+            return resume.set_random_states if resume.was_fetched_ahead else None
         # Behind the last batch the TRAIN stage ends first.
-        if validation_due and (length is None or self.brain.step < length):
-            internals.run_validation_loop(trainer)
+        if validation_due and self.brain.step < length:
+            validate()
+        return None
 
     def begin_batch(self) -> None:
         """Note that a step begins; should an error end it, it is as if it had not begun."""
@@ -372,7 +385,21 @@ class FitRun:
         if not decides_together(trainer):
             return ends_here
         tickets = None if _limits_training(trainer) else self.train_tickets
+        may_be_saved = self._may_validate_here(trainer)
+        if tickets is not None and not ends_here:
+            tickets.has_more(may_be_saved)
         return ends_for_all(trainer, self.brain, tickets, ends_here, self.requeue)
+
+    def _may_validate_here(self, trainer: pl.Trainer) -> bool:
+        """Whether a validation, in which recipes save, may come behind this batch."""
+        if connection_of(self.brain).settings.val_interval_steps:
+            return self._owes_validation(trainer)
+        return trainer.val_check_interval != 1.0
+
+    @property
+    def states_before_batch_ahead(self) -> dict[str, Any] | None:
+        """The random states with which a batch was fetched that waits for a validation to end."""
+        return None if self.train_tickets is None else self.train_tickets.states_before_held
 
     def _ends_here(self, trainer: pl.Trainer) -> bool:
         if trainer.should_stop and _may_stop(trainer):
@@ -384,7 +411,7 @@ class FitRun:
         limit_reached = self.brain._optimizer_step_limit_exceeded
         if not (last or limit_reached or trainer.num_training_batches == float("inf")):
             return False
-        if self.training.ends_here():
+        if self.training.ends_here(self._may_validate_here(trainer)):
             internals.end_epoch_after_this_batch(trainer)
             return True
         if last:

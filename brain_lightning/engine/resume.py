@@ -24,8 +24,9 @@ from brain_lightning.engine.rank_states import known_rank_states, set_own_random
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.ground.failure_board import session_of_group
 from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.ranks import get_rank
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
-from brain_lightning.parts.checkpoints.random_states import random_states
+from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
 from brain_lightning.parts.checkpoints.sharded_states import is_sharded, shard_if_whole
 
 logger = get_logger(__name__)
@@ -50,6 +51,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "total_batches": None,
         "loggers": [],
         "validation_due": False,
+        "states_before_batch_ahead": None,
         "callbacks": {},
         "callback_checkpoint": {},
         "train_logs": train_log_sizes(brain, connection_of(brain).repeated_lines),
@@ -57,6 +59,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     if fitting and module is not None:
         if module.fit_run is not None:
             state |= module.fit_run.validation_schedule(module.trainer)
+            state["states_before_batch_ahead"] = module.fit_run.states_before_batch_ahead
         state["loggers"] = logger_states(module.trainer)
         state["callbacks"] = _callback_states(module.trainer)
         state["callback_checkpoint"] = _callback_checkpoint(module)
@@ -198,6 +201,11 @@ class Resume:
         """Whether the run was about to validate in the middle of an epoch."""
         return bool(self._state.get("validation_due")) and not self._end_of_epoch
 
+    @property
+    def was_fetched_ahead(self) -> bool:
+        """Whether the next batch had been fetched when the checkpoint was saved."""
+        return self._state.get("states_before_batch_ahead") is not None
+
     def before_first_batch(self, brain: BrainProtocol) -> None:
         """Go on, if the checkpoint was saved in the middle of an epoch."""
         if self._end_of_epoch:
@@ -208,3 +216,5 @@ class Resume:
             if name in gradients:
                 parameter.grad = shard_if_whole(gradients[name].to(parameter.device), parameter)
         self.set_random_states()
+        if self.was_fetched_ahead and get_rank() in (None, 0):
+            set_random_states(self._state["states_before_batch_ahead"])

@@ -142,14 +142,14 @@ class TrainingStage:
         by_minutes = 0 < brain.ckpt_interval_minutes <= 2 * minutes
         return by_minutes or 0 < brain.ckpt_interval_steps <= 2 * self._steps_since_save
 
-    def ends_here(self) -> bool:
+    def ends_here(self, may_be_saved: bool = False) -> bool:
         """Whether the loader, or the limit of optimizer steps, ends the epoch after this batch.
 
         Fetches the next batch, as SpeechBrain does at this moment, and holds it.
         """
         if self._tickets is None:
             return False
-        if not self._tickets.has_more():
+        if not self._tickets.has_more(may_be_saved):
             return True
         if self.brain._optimizer_step_limit_exceeded:
             logger.info("All optimizer steps that were asked for are made, training ends here.")

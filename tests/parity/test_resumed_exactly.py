@@ -43,6 +43,16 @@ SETTINGS = {
         {"ckpt_interval_steps": 1, "val_interval_steps": 4}, validates_in_epochs=True
     ),
     "stream": Setting({"ckpt_interval_steps": 1}, data="stream"),
+    "stream, validation by steps": Setting(
+        {"ckpt_interval_steps": 1, "val_interval_steps": 3},
+        data="stream",
+        validates_in_epochs=True,
+    ),
+    "stream, saved in validation": Setting(
+        {"ckpt_interval_minutes": 0, "val_interval_steps": 3},
+        data="stream",
+        validates_in_epochs=True,
+    ),
 }
 
 
@@ -125,6 +135,18 @@ def test_same_end_with_validation_by_steps(
     cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
 ) -> None:
     name = "validation by steps"
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    assert same(interrupted(name, tmp_path, cuts), expected)
+
+
+# A stream is asked for its next batch before the validation begins, to know whether there is one.
+# Three is saved before a validation and six in one, nine is behind it; twelve is the epoch's end.
+@pytest.mark.parametrize("cuts", [(4,), (5,), (6,), (9,), (12,), (13,), (6, 2, 6)], ids=str)
+@pytest.mark.parametrize("when", ["validation by steps", "saved in validation"])
+def test_same_end_with_validation_in_the_middle_of_a_stream(
+    when: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
+) -> None:
+    name = f"stream, {when}"
     expected = reference(name, reference_folder / name.replace(" ", "_"))
     assert same(interrupted(name, tmp_path, cuts), expected)
 

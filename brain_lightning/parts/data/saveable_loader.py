@@ -97,6 +97,7 @@ class SaveableDataLoader(_DataLoader):
         self._has_workers = False
         # Workers that persist get a seed once in a run, also in one that was interrupted.
         self._worker_seed_was_drawn = False
+        self._reported: dict[str, Any] | None = None
         if self._is_iterable and not self._saves_dataset:
             logger.warning(
                 "A SaveableDataLoader was made for an IterableDataset, whose position it cannot "
@@ -198,6 +199,8 @@ class SaveableDataLoader(_DataLoader):
         ``position`` is the property of that name, ``finished`` whether the epoch's batches were
         all handed over.
         """
+        if self._reported is not None:
+            return self._reported
         progress = self._pending or self._progress
         if progress is None:
             return {"position": None, "finished": False}
@@ -211,6 +214,15 @@ class SaveableDataLoader(_DataLoader):
         if self._saves_dataset:
             state["dataset"] = self.dataset.state_dict()  # type: ignore[attr-defined]
         return state
+
+    def report_state(self, state: dict[str, Any] | None) -> None:
+        """Say ``state`` when asked for the state, while a batch waits that was fetched ahead.
+
+        Arguments:
+            state: What :meth:`state_dict` returned before that batch, copied; None to say again
+                where the loader is.
+        """
+        self._reported = state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on from a :meth:`state_dict`.
