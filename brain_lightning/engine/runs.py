@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from brain_lightning.engine.batch_overfitting import FirstBatches
@@ -154,6 +155,7 @@ def _start(
         failures_told(brain),
         _plain_keyboard_interrupt(),
         _plain_termination(),
+        _gradients_off_stay_off(),
         forwarded_train_logs(brain),
     ):
         trainer = make_trainer(brain, connection.settings, bar, recipe_validates)
@@ -170,6 +172,20 @@ def _start(
         finally:
             bar.close()
         connection.interval_saver.wait()
+
+
+@contextmanager
+def _gradients_off_stay_off() -> Iterator[None]:
+    """Give the caller's ``torch.no_grad()`` back; Lightning switches gradients on and leaves them.
+
+    What a recipe switches off itself stays as the recipe left it.
+    """
+    enabled = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        if not enabled:
+            torch.set_grad_enabled(False)
 
 
 @contextmanager
