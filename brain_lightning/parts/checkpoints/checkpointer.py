@@ -11,6 +11,7 @@ from typing import Any
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import alone, get_rank, if_main_process, main_process_only
 from brain_lightning.parts.checkpoints.checkpoint import (
+    CKPT_PREFIX,
     METAFNAME,
     Checkpoint,
     ckpt_recency,
@@ -34,7 +35,7 @@ from brain_lightning.parts.checkpoints.hook_choice import (
     need_other_processes,
 )
 from brain_lightning.parts.checkpoints.hooks import Hook
-from brain_lightning.parts.checkpoints.integrity import require_whole_file
+from brain_lightning.parts.checkpoints.integrity import CHECKSUMS, require_whole_file
 from brain_lightning.parts.checkpoints.joint_save import save_jointly
 from brain_lightning.parts.checkpoints.meta_file import read_meta
 from brain_lightning.parts.checkpoints.recovery import (
@@ -280,7 +281,7 @@ class Checkpointer:
     def _read_all(self) -> tuple[list[Checkpoint], list[DamagedCheckpointError]]:
         self._wait_for_writer()
         readable, unreadable = [], []
-        for folder in sorted(filter(is_checkpoint_dir, self._entries())):
+        for folder in sorted(filter(_was_checkpoint, self._entries())):
             try:
                 meta = read_meta(folder / METAFNAME)
                 require_whole_file(folder / METAFNAME)
@@ -432,6 +433,13 @@ class Checkpointer:
             return
         for left_over in found:
             logger.info(f"Tidied up {left_over}, which a killed process left")
+
+
+def _was_checkpoint(folder: Path) -> bool:
+    """Whether a folder is a checkpoint, or one of ours whose meta file is missing."""
+    return is_checkpoint_dir(folder) or (
+        folder.name.startswith(CKPT_PREFIX) and (folder / CHECKSUMS).exists()
+    )
 
 
 def _delete(checkpoint: Checkpoint, verbosity: int) -> None:

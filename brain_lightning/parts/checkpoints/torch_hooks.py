@@ -21,10 +21,12 @@ def load_plain(path: str | Path, device: str | torch.device = "cpu") -> Any:
     """Read tensors and plain values from a file that ``torch.save`` wrote, running no code in it.
 
     Raises:
-        ValueError: the file holds pickled objects of other classes.
+        ValueError: the file holds pickled objects of other classes, or is empty.
     """
     try:
         return torch.load(path, map_location=device, weights_only=True)
+    except EOFError as error:  # which says nothing
+        raise ValueError(f"{path} is empty or ends too early.") from error
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} could not be read as tensors and plain values. If it is an intact file, it "

@@ -529,3 +529,13 @@ def test_meta_values_of_numpy_and_torch_are_kept_as_numbers(tmp_path):
         assert (found.meta["WER"], found.meta["loss"]) == (1.5, 0.25)
     text = (found.path / "CKPT.yaml").read_text()
     assert yaml.safe_load(text) == found.meta
+
+
+def test_names_with_slashes_are_refused(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    for name in ("a/b", ""):
+        with pytest.raises(ValueError, match=r"cannot be part of a folder's name"):
+            Checkpointer(tmp_path, {"model": model}).save_checkpoint(name=name)
+        with pytest.raises(ValueError, match="cannot be the name of a file"):
+            Checkpointer(tmp_path, {name: model}).save_checkpoint()
+    assert list(tmp_path.iterdir()) == []

@@ -177,3 +177,25 @@ def test_what_does_not_fit_is_named_with_what_could_be_used(checkpointer, experi
     assert f"The recoverable 'model' could not be loaded from {saved[2].path}" in said
     assert "Missing key(s) in state_dict" in said
     assert str(saved[1].path) in said
+
+
+def test_a_missing_meta_file_is_damage_and_no_beginning(checkpointer, saved):
+    """Else training would begin anew, or the best be another one, without a word."""
+    newest = checkpointer.find_checkpoint()
+    (newest.path / "CKPT.yaml").unlink()
+    with pytest.warns(UserWarning, match=r"CKPT\.yaml cannot be read.*Going on from"):
+        assert checkpointer.recover_if_possible() is not None
+    with pytest.raises(DamagedCheckpointError, match=r"CKPT\.yaml cannot be read.*These are whole"):
+        checkpointer.recover_if_possible(max_key="WER")
+    for checkpoint in saved:
+        (checkpoint.path / "CKPT.yaml").unlink(missing_ok=True)
+    with pytest.raises(DamagedCheckpointError, match="No other checkpoint there is whole"):
+        checkpointer.recover_if_possible()
+
+
+def test_an_empty_file_is_called_so(checkpointer, saved):
+    newest = checkpointer.find_checkpoint()
+    (newest.path / "checksums.json").unlink()  # as SpeechBrain saves
+    (newest.path / "model.ckpt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"'model'.*model\.ckpt is empty or ends too early"):
+        checkpointer.recover_if_possible()
