@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ if sys.platform != "win32":
 
 SAVING, REPLACED, DELETING = "saving", "replaced", "deleting"
 _LEFT_OVER = re.compile(rf"\.(?P<name>.+)\.(?:{SAVING}|{REPLACED}|{DELETING})")
+
+_PATIENCE = 30.0
+"""Seconds to wait for others that tidy up; then they are taken for hung."""
 
 
 def hidden_name(target: Path, role: str) -> Path:
@@ -44,8 +48,9 @@ class FolderInTheMaking:
         self.target = target
         self.path = hidden_name(target, SAVING)
         os.makedirs(target.parent, exist_ok=True)
-        os.mkdir(self.path)
-        self._lock: int | None = _lock(self.path)
+        with _alone_in(target.parent):  # nobody takes it for left over before it is locked
+            os.mkdir(self.path)
+            self._lock: int | None = _lock(self.path)
 
     def publish(self) -> None:
         """Make the content durable and give the folder its name, in place of one that had it."""
@@ -93,9 +98,10 @@ def settle(parent: Path) -> list[Path]:
     """
     matches = [_LEFT_OVER.fullmatch(entry) for entry in sorted(os.listdir(parent))]
     left_overs = [match for match in matches if match is not None]
-    for name in sorted({match["name"] for match in left_overs}):
-        _settle_one(parent / name)
     if left_overs:
+        with _alone_in(parent):
+            for name in sorted({match["name"] for match in left_overs}):
+                _settle_one(parent / name)
         flush_folder(parent)
     return [parent / match.string for match in left_overs]
 
@@ -124,8 +130,30 @@ def _unless_in_use(folder: Path) -> Iterator[bool]:
     except BlockingIOError:
         yield False
         return
+    except FileNotFoundError:  # it has got its name meanwhile
+        handle = None
     try:
         yield True
+    finally:
+        if handle is not None:
+            _unlock(handle)
+
+
+@contextmanager
+def _alone_in(parent: Path) -> Iterator[None]:
+    """Keep others from creating folders or tidying up in ``parent``, which they do quickly."""
+    handle = None
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            handle = _lock(parent)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.005)
+                continue
+        break
+    try:
+        yield
     finally:
         if handle is not None:
             _unlock(handle)

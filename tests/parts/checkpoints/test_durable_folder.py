@@ -1,9 +1,11 @@
 """Folders that are whole or not there, and what tidies up after a killed process."""
 
 import os
+import threading
 
 import pytest
 
+from brain_lightning.parts.checkpoints import durable_folder
 from brain_lightning.parts.checkpoints.checkpoint import is_checkpoint_dir
 from brain_lightning.parts.checkpoints.durable_folder import (
     DELETING,
@@ -173,3 +175,30 @@ def test_links_are_removed_and_not_followed(tmp_path):
     remove_tree(tmp_path / "never there")
     assert names(tmp_path) == ["kept"]
     assert content(kept) == "mine"
+
+
+def test_a_folder_that_has_just_been_made_is_not_taken_for_left_over(tmp_path, monkeypatch):
+    """Another process tidies up between its creation and its lock, and waits."""
+    tidying = []
+    mkdir = os.mkdir
+
+    def mkdir_while_others_tidy_up(path, *arguments):
+        mkdir(path, *arguments)
+        tidying.append(threading.Thread(target=durable_folder.settle, args=(tmp_path,)))
+        tidying[0].start()
+        tidying[0].join(0.2)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_while_others_tidy_up)
+    folder = durable_folder.FolderInTheMaking(tmp_path / "x")
+    monkeypatch.undo()
+    tidying[0].join(60)
+    assert folder.path.is_dir()
+    folder.publish()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_who_tidies_up_for_ever_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(durable_folder, "_PATIENCE", 0.05)
+    with durable_folder._alone_in(tmp_path):
+        durable_folder.FolderInTheMaking(tmp_path / "x").publish()
+    assert (tmp_path / "x").is_dir()
