@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch.utils.data import DataLoader, IterableDataset
 
 import brain_lightning as sb
 from tests.parity.small_recipes import INPUTS, OUTPUTS, Points, Regression, modules, sgd
+
+INTERVAL = 3  # steps between checkpoints
 
 
 class Faulty(Regression):
@@ -25,10 +28,24 @@ class Faulty(Regression):
     def fit_batch(self, batch: Any) -> torch.Tensor:
         Path(self.hparams.folder, f"step-{self.hparams.rank}").write_text(str(self.step))
         if self.hparams.rank == self.hparams.bad_rank and self.step == self.hparams.bad_step:
+            if self.hparams.rank == 0:
+                self._wait_for_the_last_checkpoint()
             misbehave(self.hparams.kind)
         time.sleep(0.02)
         loss: torch.Tensor = super().fit_batch(batch)  # type: ignore[misc]
         return loss
+
+    def _wait_for_the_last_checkpoint(self) -> None:
+        """It is written beside training, and is lost with a process that is killed meanwhile."""
+        expected = (self.step - 1) // INTERVAL * INTERVAL
+        deadline = time.monotonic() + 30
+        while expected and expected not in self._steps_saved():
+            assert time.monotonic() < deadline, f"the checkpoint of step {expected} is not written"
+            time.sleep(0.01)
+
+    def _steps_saved(self) -> list[int]:
+        saved = Path(self.hparams.folder, "save").glob("CKPT+*/brain.ckpt")
+        return [yaml.safe_load(path.read_text())["step"] for path in saved]
 
     def compute_objectives(self, predictions: torch.Tensor, batch: Any, stage: Any) -> torch.Tensor:
         loss = super().compute_objectives(predictions, batch, stage)
@@ -89,7 +106,7 @@ def main(kind: str, bad_rank: int, bad_step: int, folder: Path) -> None:
         "device": "cpu",
         "distributed_backend": "gloo",
         "noprogressbar": True,
-        "ckpt_interval_steps": 3,
+        "ckpt_interval_steps": INTERVAL,
     }
     brain_class = type("FaultyBrain", (Faulty, sb.Brain), {})
     trainer = {"strategy": os.environ.get("STRATEGY", "ddp")}

@@ -10,11 +10,12 @@ import pytest
 
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 
+from .faults import INTERVAL
 from .processes import Outcome, Processes, clean_environment, run_ranks
 
 LONG = pytest.mark.long
 STEP = 5
-INTERVAL, LENGTH = 3, 20  # of tests.distributed.faults
+LENGTH = 20  # of an epoch of tests.distributed.faults
 
 
 def perform(
