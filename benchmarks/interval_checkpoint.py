@@ -36,6 +36,7 @@ from typing import Any
 import torch
 
 WIDTH = 2048
+STEPS_BETWEEN = 12  # an even number; few enough to be quick, enough to get the memory meanwhile
 LIBRARIES = ("SpeechBrain", "brain_lightning")
 
 
@@ -95,7 +96,7 @@ def measure(library: str, folder: str, millions: float, saves: int, accumulate: 
         from brain_lightning import Brain, Checkpointer
     layers = max(1, round(millions * 1e6 / WIDTH / (WIDTH + 1)))
     model = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH) for _ in range(layers)))
-    interval = 5 if accumulate else 4
+    interval = STEPS_BETWEEN + 1 if accumulate else STEPS_BETWEEN
     brain = recipe(Brain)(
         {"model": model},
         lambda parameters: torch.optim.Adam(parameters, 1e-4),
