@@ -430,7 +430,9 @@ class BrainModule(BrainGovernedModule):
     @override
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         """Run ``evaluate_batch``."""
-        return step_outputs(self._evaluation.step(batch))
+        outputs = step_outputs(self._evaluation.step(batch))
+        self._run.after_validation_batch(self.trainer)
+        return outputs
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -562,6 +564,8 @@ class BrainModule(BrainGovernedModule):
             StopIteration: the loader has no more; Lightning ends the stage.
         """
         datamodule = None if self._fit_run is None else self._fit_run.datamodule
+        if self._steps is not None and self.trainer.training:
+            self._steps.before_batch()
         return self._delivery.deliver(batch, device, dataloader_idx, datamodule)
 
     def _next_batch(self) -> Any:

@@ -52,6 +52,9 @@ class FitPosition:
     validation_due: bool = False
     """Whether, by ``val_interval_steps``, validation comes before the next batch."""
 
+    training_notes: dict[str, Any] = field(default_factory=dict)
+    """What the recipe noted on its Brain at the end of TRAIN, in VALIDATION."""
+
     def as_dict(self) -> dict[str, Any]:
         """Return it as a dictionary to be saved."""
         return asdict(self)

@@ -30,6 +30,7 @@ from brain_lightning.engine.requeue import Requeue
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
+from brain_lightning.engine.training_notes import TrainingNotes, restore_notes
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.engine.uncounted_steps import steps_done
 from brain_lightning.ground.stage import Stage
@@ -102,6 +103,7 @@ class FitRun:
         self._loader_resumes = False
         self._validation_states: dict[str, Any] | None = None
         self._states_before_step: dict[str, Any] | None = None
+        self._notes: TrainingNotes | None = None
         self.keeps_states_before_steps = False
         """Whether an error in the middle of a step is a moment to save a checkpoint."""
 
@@ -202,6 +204,7 @@ class FitRun:
             start_states=None if tickets is None else tickets.start_states,
             generators={} if tickets is None else generator_states(tickets.loader),
             validation_due=self._owes_validation(trainer),
+            training_notes=self._notes.state() if self._notes and self.phase == VALIDATION else {},
         )
 
     def validation_schedule(self, trainer: pl.Trainer) -> dict[str, Any]:
@@ -230,15 +233,17 @@ class FitRun:
         return self._validation_states if in_validation else None
 
     @property
-    def unreliable_loader(self) -> object | None:
-        """The training loader, where its own position is not the one to resume from."""
+    def unreliable_loaders(self) -> list[object]:
+        """The loaders whose own positions are not those to resume from."""
+        loaders: list[object] = []
         tickets = self.train_tickets
-        if tickets is None:
-            return None
         # Behind the TRAIN stage the next epoch is a whole one.
-        if self.step_in_progress or tickets.is_ahead or self.phase == VALIDATION:
-            return tickets.loader
-        return None
+        ahead = tickets is not None and (self.step_in_progress or tickets.is_ahead)
+        if tickets is not None and (ahead or self.phase == VALIDATION):
+            loaders.append(tickets.loader)
+        if self.valid_tickets is not None and self.validation is not None:
+            loaders.append(self.valid_tickets.loader)  # a validation is begun again
+        return loaders
 
     def begin_training(self, trainer: pl.Trainer) -> None:
         """Train nothing when the counter has no epoch left."""
@@ -266,6 +271,7 @@ class FitRun:
         position, self._position = self._position, None
         if position is not None and position.phase == VALIDATION:
             self._pass_over_training(epoch, resume)
+            restore_notes(self.brain, position.training_notes)
             return
         if resume is not None:
             resume.before_epoch(self.brain)
@@ -374,10 +380,13 @@ class FitRun:
         connection.stage_losses.update(losses)
         publish(trainer, {**losses, **self.learning_rates.rates})
         connection.stage_is_ending = True
+        notes = TrainingNotes(self.brain)
         try:
             training.close()
         finally:
             connection.stage_is_ending = False
+        notes.take()
+        self._notes = notes
         connection.share_meta()
 
     def _ends_for_all(self, trainer: pl.Trainer) -> bool:
@@ -434,6 +443,7 @@ class FitRun:
             self._validate_late(trainer, empty)
         self.phase = DONE
         connection_of(self.brain).epochs_done = trainer.current_epoch
+        self.requeue.serve_between_stages(trainer, self.brain)
         if self.epochs is None:
             return
         brain = self.brain
@@ -495,8 +505,20 @@ class FitRun:
             limited=limits_validation(trainer), is_trial=trainer.sanity_checking or self.is_trial
         )
 
+    def after_validation_batch(self, trainer: pl.Trainer, is_last: bool = False) -> None:
+        """Serve a requeue signal; what is saved begins this validation again."""
+        if trainer.sanity_checking or self.is_trial or self.train_tickets is None:
+            return
+        brain = self.brain
+        step = brain.step
+        if self._training_step is not None:
+            brain.step = self._training_step
+        self.requeue.serve_in_validation(trainer, brain, is_last)
+        brain.step = step
+
     def close_validation(self, trainer: pl.Trainer) -> Any:
         """Close the VALID stage and go on training where it was interrupted; return the loss."""
+        self.after_validation_batch(trainer, is_last=True)
         validation, self.validation = self.validation, None
         assert validation is not None
         self._validated_at = internals.total_batches(trainer)

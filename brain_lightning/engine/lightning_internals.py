@@ -50,6 +50,14 @@ class StepCounter:
         self._steps.ready, self._steps.completed = optimizer_step, optimizer_step - 1
         self._epoch_loop._batches_that_stepped = max(optimizer_step - 1, 0)
 
+    def before_batch(self) -> None:
+        """Put the loggers' step back to zero where no optimizer has stepped yet.
+
+        Lightning has counted batches that only accumulate.
+        """
+        if self._steps.completed == 0:
+            self._epoch_loop._batches_that_stepped = 0
+
     def restore(self, optimizer_step: int) -> None:
         """Set both counters as they are between two batches (after a recovery)."""
         self._steps.ready = self._steps.completed = optimizer_step
@@ -283,6 +291,15 @@ def call_on_requeue_signal(trainer: pl.Trainer, note: Callable[[int, object], No
     """
     connector: Any = trainer._signal_connector
     connector._slurm_sigusr_handler_fn = note
+
+
+def can_be_requeued(trainer: pl.Trainer) -> bool:
+    """Whether Lightning hears SLURM's signal; the same in all processes.
+
+    Names: ``_accelerator_connector.cluster_environment``.
+    """
+    environment = trainer._accelerator_connector.cluster_environment
+    return isinstance(environment, SLURMEnvironment) and bool(environment.auto_requeue)
 
 
 def requeue(trainer: pl.Trainer, signum: int) -> None:

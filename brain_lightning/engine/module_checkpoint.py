@@ -70,7 +70,7 @@ class ModuleCheckpoint:
                 self._brain,
                 trainer.optimizers,
                 None if position is None else position.as_dict(),
-                [] if run is None else [run.unreliable_loader],
+                [] if run is None else run.unreliable_loaders,
             )
         if joint and position is not None and position.random_states is not None:
             states = states_of_all_ranks(position.random_states)

@@ -6,7 +6,9 @@ which may be in the middle of an optimizer's step. Here both wait until the batc
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from brain_lightning.engine.fit_position import DONE, TRAINING
 from brain_lightning.engine.lightning_checkpoint import KEY, read_checkpoint_file
 from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.trainer_callbacks import callbacks_of
-from brain_lightning.ground.joint_decision import main_process_decides
+from brain_lightning.ground.joint_decision import highest, main_process_decides
 from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.ranks import if_main_process
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file
 
@@ -58,6 +61,49 @@ class Requeue:
         self.signal, self.is_agreed = None, False
         with rank_states_known(brain, gradients=True):
             internals.requeue(trainer, signum)
+
+    def serve_in_validation(self, trainer: pl.Trainer, brain: BrainProtocol, is_last: bool) -> None:
+        """Do so in a validation, which may take longer than the time that is left.
+
+        All processes call it behind each batch, and once with ``is_last``: some may have fewer
+        batches, and wait there for the others.
+        """
+        if trainer.world_size == 1:
+            self.serve(trainer, brain)
+            return
+        while internals.can_be_requeued(trainer):
+            self.is_agreed, unfinished = map(bool, highest(self._is_wanted, not is_last))
+            self.serve(trainer, brain)
+            if not (is_last and unfinished):
+                break
+
+    def serve_between_stages(self, trainer: pl.Trainer, brain: BrainProtocol) -> None:
+        """Do so behind an epoch, which may be the last; all processes call it."""
+        self.serve_in_validation(trainer, brain, is_last=True)
+
+    @property
+    def _is_wanted(self) -> bool:
+        return self.is_agreed or self.signal is not None
+
+
+def requeue_without_saving(trainer: pl.Trainer) -> None:
+    """Have the signal queue the job again at once, where the run trains nothing.
+
+    Lightning would save a checkpoint of an evaluation, and the next job's training begin with it.
+    """
+    internals.call_on_requeue_signal(trainer, _requeue_job)
+
+
+def _requeue_job(signum: int, frame: object) -> None:
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if not if_main_process():
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        logger.warning("The job %s could not be queued again: %s", job, error)
 
 
 def prefer_newest_progress(trainer: pl.Trainer, brain: BrainProtocol) -> None:

@@ -20,13 +20,14 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.failures import failures_told
 from brain_lightning.engine.fit_run import FitRun, set_epoch_in_progress
+from brain_lightning.engine.hook_listeners import heard_only_in
 from brain_lightning.engine.joint_step import decides_together
 from brain_lightning.engine.lightning_checkpoint import read_checkpoint_file
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
 from brain_lightning.engine.logger_continuation import LoggerContinuation
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_lightning
-from brain_lightning.engine.requeue import prefer_newest_progress
+from brain_lightning.engine.requeue import prefer_newest_progress, requeue_without_saving
 from brain_lightning.engine.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.train_log_forwarding import forwarded_train_logs
@@ -112,6 +113,7 @@ def run_validation(
     module = BrainModule(brain, fit_run=run)
 
     def start(trainer: pl.Trainer) -> None:
+        requeue_without_saving(trainer)
         trainer.validate(module, run.valid_tickets, verbose=False)
 
     try:
@@ -133,6 +135,7 @@ def run_evaluate(
     module = BrainModule(brain, test_run=run)
 
     def start(trainer: pl.Trainer) -> None:
+        requeue_without_saving(trainer)
         trainer.test(module, run.tickets, verbose=False)
 
     try:
@@ -162,7 +165,8 @@ def _start(
         if decides_together(trainer):
             decide_sigterm_together(trainer)
         try:
-            start(trainer)
+            with heard_only_in(trainer):
+                start(trainer)
         except RecipeStopIteration as error:
             connection.interval_saver.let_finish()
             raise error.stop from None

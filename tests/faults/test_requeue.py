@@ -116,3 +116,120 @@ def test_an_interval_checkpoint_that_is_newer_rules(tmp_path: Path, scontrol: Pa
     assert run(folder, None, seed=99) == 0
     found, expected = (torch.load(tmp_path / name / "end.pt") for name in ("cut", "whole"))
     assert all(map(torch.equal, found[1:], expected[1:]))
+
+
+class SignalledInValidation(SmallBrain):
+    """Gets the signal in a batch of a validation, and is killed where that ends.
+
+    What it noted at the end of TRAIN it needs at the end of VALID, as recipes do. Its validation
+    draws random numbers.
+    """
+
+    epoch: int | None = None
+    by_steps = False
+
+    def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+        if stage is Stage.TRAIN:
+            self.train_stats = {Stage.TRAIN: {"loss": stage_loss, "epoch": epoch}}
+            return
+        if stage is Stage.VALID:
+            if epoch == self.epoch:
+                os.kill(os.getpid(), signal.SIGKILL)
+            lines = Path(self.hparams.output_folder) / "log.txt"
+            with lines.open("a") as file:
+                stats = None if self.by_steps else self.train_stats[Stage.TRAIN]
+                file.write(f"{stats} {stage_loss}\n")
+            for group in self.optimizer.param_groups:
+                group["lr"] *= 0.5 + 0.1 * float(torch.rand(()))
+
+    def compute_objectives(self, predictions: torch.Tensor, batch: Any, stage: Stage) -> Any:
+        loss = super().compute_objectives(predictions, batch, stage)
+        if stage is Stage.VALID:
+            if self.step == 2 and self.hparams.counter.current == self.epoch:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            loss = loss * torch.rand(())
+        return loss
+
+
+def job_signalled_in_validation(
+    folder: str, epoch: int | None, seed: int, in_slurm: bool, by_steps: bool
+) -> None:
+    if in_slurm:
+        os.environ |= JOB
+        os.environ["PATH"] = os.pathsep.join([str(Path(folder).parent), os.environ["PATH"]])
+    options = {"val_interval_steps": 3, "grad_accumulation_factor": 2} if by_steps else {}
+    brain = small_brain(Path(folder), SignalledInValidation, options=options)
+    assert isinstance(brain, SignalledInValidation)
+    brain.epoch, brain.by_steps = epoch, by_steps
+    torch.manual_seed(seed)
+    brain.fit(
+        brain.hparams.counter,
+        Points(),
+        Points(16),
+        train_loader_kwargs={"batch_size": BATCH, "shuffle": True},
+        valid_loader_kwargs={"batch_size": BATCH},
+    )
+    torch.save([brain.optimizer_step, *weights(brain)], Path(folder) / "end.pt")
+
+
+def started(target: Any, folder: Path, *arguments: Any) -> int | None:
+    folder.mkdir(exist_ok=True)
+    process = forked.Process(target=target, args=(str(folder), *arguments))
+    process.start()
+    process.join(120)
+    return process.exitcode
+
+
+# The last epoch has no batch behind its validation; with `val_interval_steps` gradients wait there.
+@pytest.mark.parametrize(
+    ("epoch", "by_steps"),
+    [(3, False), (2, True), pytest.param(1, False, marks=pytest.mark.long)],
+)
+def test_in_a_validation(epoch: int, by_steps: bool, tmp_path: Path, scontrol: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert started(job_signalled_in_validation, whole, None, 7, False, by_steps) == 0
+    code = started(job_signalled_in_validation, cut, epoch, 7, True, by_steps)
+    assert code == -signal.SIGKILL
+    assert scontrol.read_text() == "requeue 12\n"
+    assert started(job_signalled_in_validation, cut, None, 99, True, by_steps) == 0
+    found, expected = (torch.load(tmp_path / name / "end.pt") for name in ("cut", "whole"))
+    assert found[0] == expected[0] == (6 if by_steps else 3 * BATCHES)
+    assert all(map(torch.equal, found[1:], expected[1:]))
+    assert (cut / "log.txt").read_text() == (whole / "log.txt").read_text()
+
+
+class SignalledInTest(SmallBrain):
+    """Gets the signal in a batch of the test, whose end is not reached."""
+
+    is_signalled = False
+
+    def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+        super().on_stage_end(stage, stage_loss, epoch)
+        if stage is Stage.TEST and self.is_signalled:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def evaluate_batch(self, batch: Any, stage: Stage) -> torch.Tensor:
+        if stage is Stage.TEST and self.is_signalled:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return super().evaluate_batch(batch, stage)
+
+
+def job_signalled_in_test(folder: str, is_signalled: bool) -> None:
+    os.environ |= JOB
+    os.environ["PATH"] = os.pathsep.join([str(Path(folder).parent), os.environ["PATH"]])
+    brain = small_brain(Path(folder), SignalledInTest, saves=True)
+    assert isinstance(brain, SignalledInTest)
+    brain.is_signalled = is_signalled
+    brain.fit(brain.hparams.counter, Points(), Points(8), train_loader_kwargs={"batch_size": BATCH})
+    loss = brain.evaluate(Points(BATCH), test_loader_kwargs={"batch_size": BATCH})
+    (Path(folder) / "end.txt").write_text(f"{len(brain.calls)} {loss}")
+
+
+def test_in_a_test(tmp_path: Path, scontrol: Path) -> None:
+    """The job is queued again; its training does not begin with a checkpoint of the test."""
+    cut = tmp_path / "cut"
+    assert started(job_signalled_in_test, cut, True) == -signal.SIGKILL
+    assert scontrol.read_text() == "requeue 12\n"
+    assert not list(cut.glob("hpc_ckpt*"))
+    assert started(job_signalled_in_test, cut, False) == 0
+    assert (cut / "end.txt").read_text().split()[0] == "2"
