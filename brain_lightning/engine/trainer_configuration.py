@@ -21,7 +21,7 @@ from brain_lightning.engine.precision import LIGHTNING_NAMES, BrainPrecision, Sc
 from brain_lightning.engine.progress_bar import BrainProgressBar, StageBar
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.engine.short_names import check_short_names, made_from_names
-from brain_lightning.engine.strategy_choice import strategy_in
+from brain_lightning.engine.strategy_choice import check_strategy_name, strategy_in
 from brain_lightning.engine.trainer_argument_types import with_checked_types
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.parts.recipe_rules.strategy_rules import DEEPSPEED
@@ -78,6 +78,7 @@ def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
             )
     checked = with_checked_types(mapping)
     check_short_names(mapping)
+    check_strategy_name(mapping.get("strategy", "auto"))
     for callback in _as_list(mapping.get("callbacks")):
         _check_callback(callback)
     return checked

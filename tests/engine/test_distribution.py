@@ -68,6 +68,20 @@ def test_a_batch_of_the_recipes_own_has_no_wrapper_around_it() -> None:
         make(Own, "whole_module_ddp")
 
 
+@pytest.mark.parametrize(
+    ("strategy", "near"), [("fdsp2", "'fsdp2'"), ("DDP", ""), ("dpp", "'ddp'"), ("ddp_spawn", "")]
+)
+def test_a_strategy_that_there_is_not(strategy: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"strategy='{strategy}' cannot be had") as raised:
+        make(Plain, strategy)
+    assert (f"Did you mean {near}?" in str(raised.value)) == bool(near)
+
+
+@pytest.mark.parametrize("strategy", ["single_device", "ddp_find_unused_parameters_false"])
+def test_other_names_in_one_process(strategy: str) -> None:
+    make(Plain, strategy).fit(range(1), torch.utils.data.DataLoader(Points(4), 2))
+
+
 @pytest.mark.parametrize("strategy", ["deepspeed", "deepspeed_stage_3_offload"])
 def test_deepspeed_is_not_installed(strategy: str) -> None:
     assert importlib.util.find_spec("deepspeed") is None

@@ -98,6 +98,7 @@ _NAMES: Mapping[str, str] = MappingProxyType(
     {
         "ddp": DDP,
         "ddp_find_unused_parameters_true": DDP,
+        "ddp_find_unused_parameters_false": DDP,
         "whole_module_ddp": WHOLE_MODULE_DDP,
         "fsdp2": FSDP2,
         "FSDP2": FSDP2,
