@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from speechbrain.core import Brain as SpeechBrainsBrain
 
 from brain_lightning.entry.command_line import main
 from brain_lightning.entry.doctor.brain_interface import ATTRIBUTES, METHODS
@@ -197,6 +199,23 @@ REFUSED = {
         ("train.py", 14),
         "MyBrain defines _fit_train()",
     ),
+    "a module and a Brain in one": (
+        {"train.py": RECIPE.replace("(sb.Brain)", "(torch.nn.Module, sb.Brain)")},
+        (),
+        ("train.py", 7),
+        "MyBrain is also a torch.nn.Module",
+    ),
+    "a module and a Brain in one, by a class of its own": (
+        {
+            "train.py": RECIPE.replace("(sb.Brain)", "(sb.Brain, Net)").replace(
+                "import sys", "from net import Net"
+            ),
+            "net.py": "from torch import nn\nclass Net(nn.Linear): pass\n",
+        },
+        (),
+        ("net.py", 2),
+        "MyBrain is also a torch.nn.Linear",
+    ),
     "calls SpeechBrain's loop": (
         {"train.py": RECIPE.replace("stats = {", "self._fit_train(1, 2, 3); stats = {")},
         (),
@@ -349,6 +368,16 @@ def test_refused_with_file_and_line(doctor, case):
     assert report["verdict"] == "refused"
     assert places(report["refused"]) == [place]
     assert words in report["refused"][0]["message"]
+
+
+@pytest.mark.parametrize("brain", [Brain, SpeechBrainsBrain])
+@pytest.mark.parametrize("module_first", [False, True])
+def test_a_brain_that_is_also_a_module_fails_in_both_libraries(brain, module_first):
+    bases = (torch.nn.Module, brain) if module_first else (brain, torch.nn.Module)
+    both = type("Both", bases, {})
+
+    with pytest.raises((TypeError, AttributeError)):
+        both(modules={"model": torch.nn.Linear(1, 1)}, run_opts={"device": "cpu"})
 
 
 def test_what_holds_for_two_classes_is_refused_once(doctor):

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from .recipe_process import run_both
+from .recipe_process import NATIVE, OURS, environment, run_both
 from .recipe_rows import HERE, Row, read_rows
 from .written_files import differences
 
@@ -61,3 +62,34 @@ def test_the_oldest_is_what_is_imported(oldest: tuple[Path, ...]) -> None:
         text=True,
     )
     assert process.stdout.strip() == OLDEST, process.stderr[-2000:]
+
+
+@pytest.mark.parametrize("how", [NATIVE, OURS], ids=["native", "ours"])
+def test_the_device_is_one_that_there_is(
+    how: tuple[str, ...], oldest: tuple[Path, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "h.yaml").write_text("a: 1\n")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import torch\nfrom speechbrain.core import Brain, parse_arguments\n"
+        "run_opts = parse_arguments(['h.yaml'])[1]\n"
+        "print(run_opts['device'])\n"
+        "print(Brain({'a': torch.nn.Linear(1, 1)}, run_opts=run_opts).device)\n"
+    )
+    there = "cuda" if torch.cuda.is_available() else "cpu"
+
+    process = subprocess.run(
+        [sys.executable, *how, str(script)],
+        env=environment(tmp_path, oldest),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    devices = [line.split(":")[0] for line in process.stdout.splitlines()]
+    if how == NATIVE:
+        assert devices[0] == "cuda"
+        assert (process.returncode == 0) == torch.cuda.is_available()
+    else:
+        assert process.returncode == 0, process.stderr[-2000:]
+        assert devices[-1] == there

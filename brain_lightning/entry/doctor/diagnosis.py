@@ -45,6 +45,10 @@ from brain_lightning.parts.recipe_rules.strategy_rules import (
 )
 
 
+MODULE_NAMES = ("torch.nn.", "lightning.LightningModule", "lightning.pytorch.LightningModule")
+"""How the names of classes begin that are modules; a Brain is none."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """Whether something can be had, and why, or why not."""
@@ -155,6 +159,7 @@ def _diagnose_class(
     made = uses.constructions.get(brain.name, [])
     options = _with_constructor(result.options or AskedOptions(), made)
     traits = _traits(brain, of_class, uses, nodes, made)
+    result.refused += _refused_bases(brain, tree)
     result.refused += _refused_members(brain, of_class)
     mode, why = "manual", "nothing that was asked for needs Lightning to step the optimizer"
     refusal: str | None = None
@@ -183,6 +188,20 @@ def _diagnose_class(
             {name: _strategy(name, traits) for name in STRATEGY_RULES},
         )
     )
+
+
+def _refused_bases(brain: BrainClass, tree: SourceTree) -> Iterator[Finding]:
+    for found in brain.lineage:
+        for base in found.definition.bases:
+            name = tree.meaning(base, found.file)
+            if isinstance(name, str) and name.startswith(MODULE_NAMES):
+                yield Finding(
+                    f"{brain.name} is also a {name}, which fails in SpeechBrain too: Brain.modules "
+                    "and torch.nn.Module.modules() are two things of one name. Give the network "
+                    "to the Brain in modules={...} instead",
+                    found.file.place(found.definition),
+                )
+                return
 
 
 def _refused_members(brain: BrainClass, uses: ClassUses) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from brain_lightning.parts.checkpoints.checkpoint import Checkpoint
-from brain_lightning.parts.checkpoints.errors import CheckpointError
+from brain_lightning.parts.checkpoints.errors import MissingParametersError
 from brain_lightning.parts.checkpoints.integrity import require_whole_file
 from brain_lightning.parts.checkpoints.key_mapping import hook_on_loading_state_dict_checkpoint
 from brain_lightning.parts.checkpoints.torch_hooks import load_plain
@@ -72,7 +72,8 @@ def average_checkpoints(
         What the averager returns: by default a state dict on the CPU.
 
     Raises:
-        CheckpointError: a checkpoint has no file for the recoverable, or a damaged one.
+        MissingParametersError: a checkpoint has no file for the recoverable.
+        CheckpointError: a checkpoint has a damaged file for it.
     """
     load = load_plain_on if parameter_loader is torch.load else parameter_loader
     paths = [_file_of(checkpoint, recoverable_name) for checkpoint in checkpoint_list]
@@ -87,7 +88,7 @@ def load_plain_on(path: Path, map_location: str) -> Any:
 
 def _file_of(checkpoint: Checkpoint, name: str) -> Path:
     if name not in checkpoint.paramfiles:
-        raise CheckpointError(
+        raise MissingParametersError(
             f"The checkpoint {checkpoint.path} has no file for the recoverable {name!r}; it has "
             f"{sorted(checkpoint.paramfiles)}."
         )

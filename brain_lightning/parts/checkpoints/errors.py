@@ -15,6 +15,12 @@ class DamagedCheckpointError(CheckpointError):
     """The files of a checkpoint are not what was saved."""
 
 
+class MissingParametersError(CheckpointError, KeyError):
+    """A checkpoint has no file for a recoverable (a KeyError in SpeechBrain's averages)."""
+
+    __str__ = CheckpointError.__str__  # KeyError's would show the message in quotes
+
+
 class RecoverablesTypeError(TypeError, AttributeError):
     """Recoverables were given in another form than a mapping (an AttributeError in SpeechBrain)."""
 

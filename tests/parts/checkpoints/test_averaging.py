@@ -88,3 +88,11 @@ def test_different_keys_are_an_error():
 def test_a_checkpoint_without_the_recoverable_is_named(checkpoints):
     with pytest.raises(CheckpointError, match=r"'lm'; it has \['model', 'optimizer', 'scheduler'"):
         average_checkpoints(checkpoints, "lm")
+
+
+@pytest.mark.parametrize("library", [average_checkpoints, speechbrain.average_checkpoints])
+def test_a_checkpoint_without_the_recoverable_is_a_key_error_as_in_speechbrain(
+    checkpoints, library
+):
+    with pytest.raises(KeyError, match="lm"):
+        library(checkpoints, "lm")
