@@ -3,7 +3,8 @@
 CSVLogger and TensorBoardLogger choose the next free version where none is given, so that a resumed
 run would begin a new one; and CSVLogger deletes what it finds in a version that is given. Here the
 resumed run goes on in the version of the interrupted one. Rows of ``metrics.csv`` that were written
-behind the checkpoint stay, and are not written a second time.
+behind the checkpoint stay, and are not written a second time; TensorBoard is told to leave out what
+it has of the steps that are done again.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class LoggerContinuation:
                 self._reopen(each, state["version"])
             elif not isinstance(each, (CSVLogger, TensorBoardLogger)):
                 _tell_of_another_run(each, state["version"])
+            if isinstance(each, TensorBoardLogger) and each.version == state["version"]:
+                _leave_out_from(each, trainer.global_step)
             if isinstance(each, CSVLogger) and id(each) in self._kept:
                 _go_on_in_file(each, self._kept.pop(id(each)), int(state.get("rows", 0)))
         self.begin()
@@ -117,6 +120,21 @@ def _tell_of_another_run(each: Any, version: Any) -> None:
             version,
             each.version,
         )
+
+
+def _leave_out_from(each: TensorBoardLogger, step: int) -> None:
+    """Have TensorBoard leave out what was logged so far for ``step`` and later ones.
+
+    What ``SummaryWriter(purge_step=step)`` writes first, for a writer that there is already.
+    """
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    except ImportError:  # Lightning then writes with tensorboardX
+        return
+    files = each.experiment.file_writer
+    if files is not None:
+        files.add_event(Event(step=step, file_version="brain.Event:2"))
+        files.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
 
 
 def _go_on_in_file(each: CSVLogger, kept: Path, known: int) -> None:

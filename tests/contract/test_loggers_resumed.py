@@ -87,20 +87,28 @@ def test_a_run_that_begins_anew_gets_a_version_of_its_own(tmp_path: Path) -> Non
     assert rows(files[0]) == rows(files[1])
 
 
-def test_tensorboard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [None, "mine"])
+def test_tensorboard(tmp_path: Path, version: str | None) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    def scalars(folder: Path) -> dict[int, float]:
+    def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
         (version,) = (folder / "lightning_logs").iterdir()
         events = EventAccumulator(str(version)).Reload()
-        return {event.step: event.value for event in events.Scalars("loss")}
+        names = events.Tags()["scalars"]
+        return {name: [(each.step, each.value) for each in events.Scalars(name)] for name in names}
 
-    run(tmp_path / "whole", "tensorboard")
-    with pytest.raises(Interrupted):
-        run(tmp_path / "cut", "tensorboard", 8)
-    run(tmp_path / "cut", TensorBoardLogger(tmp_path / "cut"))
+    def logger(folder: Path) -> Any:
+        return TensorBoardLogger(folder, version=version) if version else "tensorboard"
+
+    run(tmp_path / "whole", logger(tmp_path / "whole"))
+    for left in (8, 4):
+        with pytest.raises(Interrupted):
+            run(tmp_path / "cut", logger(tmp_path / "cut"), left)
+    run(tmp_path / "cut", logger(tmp_path / "cut"))
+    # Each step once, although steps were done again.
     assert scalars(tmp_path / "cut") == scalars(tmp_path / "whole")
-    assert len(scalars(tmp_path / "whole")) == 3 * BATCHES
+    steps = [step for step, _ in scalars(tmp_path / "cut")["loss"]]
+    assert steps == list(range(3 * BATCHES))
 
 
 class CutBetweenEpochs(SmallBrain):
