@@ -44,7 +44,6 @@ from brain_lightning.parts.recipe_rules.strategy_rules import (
     why_not_beside,
 )
 
-
 MODULE_NAMES = ("torch.nn.", "lightning.LightningModule", "lightning.pytorch.LightningModule")
 """How the names of classes begin that are modules; a Brain is none."""
 
