@@ -14,6 +14,7 @@ import torch
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import overridden_places
+from brain_lightning.engine.placement import check_accelerator
 from brain_lightning.engine.sharding import shard_entries
 from brain_lightning.engine.strategy_choice import sharding_policy, strategy_in
 from brain_lightning.engine.whole_batch import wrap_whole
@@ -38,12 +39,13 @@ logger = get_logger(__name__)
 
 
 def check_strategy(brain: BrainProtocol) -> None:
-    """See that the strategy that was asked for can be had, before anything is done.
+    """See that strategy and accelerator that were asked for can be had, before anything is done.
 
     Raises:
         ValueError: the recipe, or what is installed, does not allow it; says what, and where.
     """
     trainer = connection_of(brain).settings.trainer
+    check_accelerator(brain, trainer)
     strategy = strategy_in(trainer)
     if strategy == DEEPSPEED:
         _require_deepspeed()

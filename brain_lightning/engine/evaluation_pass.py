@@ -109,9 +109,9 @@ class EvaluationPass:
                 brain.step += 1
                 loss = brain.evaluate_batch(batch, stage=self.stage)
                 self.average = brain.update_average(loss, self.average)
-        self._bar.advance()
         if self._shared is None and brain.debug and brain.step == brain.debug_batches:
             self._finished = True
+        self._bar.advance(stops_here=self._finished)
         return loss
 
     def close(self, limited: bool) -> Any:

@@ -436,11 +436,12 @@ class FitRun:
     def end_epoch(self, trainer: pl.Trainer) -> None:
         """Close what is still open, validate where Lightning could not, decide about the next."""
         empty = self.training.batches == 0
-        self._close_training(trainer)
-        if self.is_trial:
-            return
-        if not self._validated:
-            self._validate_late(trainer, empty)
+        with internals.logged_at_the_last_step(trainer, steps_done(self.brain)):
+            self._close_training(trainer)
+            if self.is_trial:
+                return
+            if not self._validated:
+                self._validate_late(trainer, empty)
         self.phase = DONE
         connection_of(self.brain).epochs_done = trainer.current_epoch
         self.requeue.serve_between_stages(trainer, self.brain)

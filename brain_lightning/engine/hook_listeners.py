@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import lightning.pytorch as pl
 
 from brain_lightning.engine.trainer_callbacks import callbacks_of
+
+_innermost: ContextVar[pl.Trainer | None] = ContextVar("innermost", default=None)
+
+
+@contextmanager
+def heard_only_in(trainer: pl.Trainer) -> Iterator[None]:
+    """Let nobody hear of the block but those who listen in this Trainer's run.
+
+    A run inside of another one goes backward and steps while the outer run notices such things.
+    """
+    token = _innermost.set(trainer)
+    try:
+        yield
+    finally:
+        _innermost.reset(token)
 
 
 class HookListeners:
@@ -49,6 +66,8 @@ class HookListeners:
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call the hook of all callbacks, then the module's, as Lightning does."""
+        if _innermost.get() not in (None, self._trainer):
+            return
         for callback in self._callbacks[name]:
             getattr(callback, name)(self._trainer, self._module, *arguments)
         if self._module_listens[name]:

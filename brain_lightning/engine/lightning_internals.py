@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -71,6 +72,21 @@ def logged_step(trainer: pl.Trainer) -> int:
     Names: ``epoch_loop._batches_that_stepped``.
     """
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+@contextmanager
+def logged_at_the_last_step(trainer: pl.Trainer, optimizer_step: int) -> Iterator[None]:
+    """Let what is logged in the block belong to the last of ``optimizer_step`` steps.
+
+    Why: behind a batch Lightning has counted its step already, and takes it back for what it logs
+    itself. Names: as above.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    before, loop._batches_that_stepped = loop._batches_that_stepped, max(optimizer_step - 1, 0)
+    try:
+        yield
+    finally:
+        loop._batches_that_stepped = before
 
 
 def set_logged_step(trainer: pl.Trainer, optimizer_step: int) -> None:

@@ -19,6 +19,31 @@ PLACES = frozenset({"devices", "strategy", "accelerator", "num_nodes"})
 """The Trainer arguments that say where."""
 
 
+_ACCELERATORS: Mapping[str, frozenset[str]] = {
+    "cuda": frozenset({"auto", "cuda", "gpu"}),
+    "mps": frozenset({"auto", "gpu", "mps"}),
+}
+"""Device type -> the accelerators of Lightning's that it is; others are called as they are."""
+
+
+def check_accelerator(brain: BrainProtocol, user: Mapping[str, Any]) -> None:
+    """See that the accelerator that was asked for is the Brain's device.
+
+    Raises:
+        OptionError: it is another one, so the Brain would not train there.
+    """
+    asked = user.get("accelerator")
+    if not isinstance(asked, str):
+        return
+    kind = torch.device(brain.device).type
+    if asked.lower() not in _ACCELERATORS.get(kind, {"auto", kind}):
+        raise OptionError(
+            f"trainer: accelerator={asked!r}, but the run option device is {str(brain.device)!r}, "
+            "and a Brain trains on its device. Set device (--device cuda:0, --device cpu) and "
+            "leave out trainer.accelerator."
+        )
+
+
 def placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:
     """Return accelerator, devices, strategy and so on: the Brain's device and process group.
 

@@ -65,11 +65,16 @@ class StageBar:
         self._average = None
         self._next_refresh = time.monotonic() + self._interval
 
-    def advance(self, average: Any = None) -> None:
-        """Count a batch; ``average`` is the running training loss."""
+    def advance(self, average: Any = None, stops_here: bool = False) -> None:
+        """Count a batch.
+
+        Args:
+            average: the running training loss.
+            stops_here: the loop is left behind this batch, which SpeechBrain's bar then leaves out.
+        """
         if self._bar is None:
             return
-        self._done += 1
+        self._done += int(not stops_here)
         self._average = average
         now = time.monotonic()
         if now >= self._next_refresh:

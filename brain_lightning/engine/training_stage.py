@@ -107,7 +107,7 @@ class TrainingStage:
         self._steps_since_save += 1
         with stop_iteration_kept():
             brain.avg_train_loss = brain.update_average(loss, brain.avg_train_loss)
-        self._bar.advance(brain.avg_train_loss)
+        self._bar.advance(brain.avg_train_loss, stops_here=self.stopped_by_debug)
         if brain.profiler is not None:
             brain.profiler.step()
 

@@ -11,6 +11,7 @@ from types import TracebackType
 
 from brain_lightning.entry.interop.installation import is_speechbrain_installed
 from brain_lightning.entry.interop.replacing import our_names_in_speechbrain
+from brain_lightning.entry.missing_packages import missing_package
 from brain_lightning.entry.script_process import prepared_for, run_as_main, script_frames
 from brain_lightning.ground.errors import MissingExtraError
 
@@ -38,7 +39,8 @@ def run_recipe(recipe: str | os.PathLike[str], arguments: Sequence[str] = ()) ->
     RecipeNotFoundError
         When there is no such file.
     MissingExtraError
-        When the recipe imports SpeechBrain, and it is not installed.
+        When the recipe imports SpeechBrain, and it is not installed; or makes a logger or callback
+        of Lightning's whose package an extra brings.
     """
     with _recipe_process(recipe, arguments):
         _run(recipe)
@@ -81,10 +83,24 @@ def _run(recipe: str | os.PathLike[str]) -> None:
     try:
         run_as_main(os.fspath(recipe))
     except ModuleNotFoundError as error:
+        _name_the_extra(error)
         if (error.name or "").partition(".")[0] != "speechbrain" or is_speechbrain_installed():
             raise
         wanted = f"The recipe {os.fspath(recipe)}"
         raise MissingExtraError(wanted, "speechbrain") from error
+
+
+def _name_the_extra(error: ModuleNotFoundError) -> None:
+    """Say how to install what a logger or callback of Lightning's needs that the recipe makes."""
+    found = missing_package(error)
+    if found is None or isinstance(error, MissingExtraError):
+        return
+    wanted, package, is_extra = found
+    if is_extra:
+        raise MissingExtraError(wanted, package) from error
+    raise ImportError(
+        f"{wanted} needs a package that is not installed: install it with `pip install {package}`."
+    ) from error
 
 
 class _HookWithoutOurFrames:

@@ -74,7 +74,9 @@ LOGGERS: dict[str, Entry] = {
         "works", "`logger: comet`; the extra `comet`, and an API key: without one it keeps nothing"
     ),
     "CSVLogger": Entry("works", "`logger: csv`"),
-    "LitLogger": Entry("handed on", "given as an object; needs `litlogger`; not tested"),
+    "LitLogger": Entry(
+        "works", "given as an object; needs `litlogger`, tested with a stand-in for that package"
+    ),
     "Logger": Entry("works", "any subclass"),
     "MLFlowLogger": Entry(
         "works",
@@ -91,13 +93,15 @@ PROFILERS: dict[str, Entry] = {
     "Profiler": Entry("works", "any subclass"),
     "PyTorchProfiler": Entry("works", "`profiler: pytorch`; `profile_training` is a run option"),
     "SimpleProfiler": Entry("works", "`profiler: simple`; the report goes to the output folder"),
-    "XLAProfiler": Entry("not tested", "needs a TPU; has no short name"),
+    "XLAProfiler": Entry(
+        "works", "given as an object; needs `torch_xla`, tested with a stand-in for that package"
+    ),
 }
 
 BY_OPTION = "set by the run option `{}`"
 
 TRAINER_ARGUMENTS: dict[str, Entry] = {
-    "accelerator": Entry("works", "`cpu` and `auto` tested; the Brain's own device, the run option `device`, is where it trains"),
+    "accelerator": Entry("works", "as a name it must be the run option `device`, where a Brain trains; another one is refused"),
     "accumulate_grad_batches": Entry("refused", BY_OPTION.format("grad_accumulation_factor")),
     "barebones": Entry("own Trainer", "values that are logged are dropped"),
     "benchmark": Entry("works", "never on by itself"),
@@ -136,7 +140,7 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "profiler": Entry("works", "short names: simple, advanced, pytorch"),
     "reload_dataloaders_every_n_epochs": Entry("own Trainer", "in `fit()` the loaders are given"),
     "strategy": Entry("works", "which ones, and with what: [scaling.md](scaling.md)"),
-    "sync_batchnorm": Entry("handed on", "no effect in one process; under torchrun Brain converts batch norms itself"),
+    "sync_batchnorm": Entry("own Trainer", "in `fit()` without effect: under torchrun Brain converts batch norms itself, as SpeechBrain does"),
     "use_distributed_sampler": Entry("refused", "the samplers are Brain's"),
     "val_check_interval": Entry("refused", "set by the run option `val_interval_steps`; your own Trainer's rules there, int or float"),
 }  # fmt: skip

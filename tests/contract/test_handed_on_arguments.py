@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,6 +16,8 @@ from lightning.pytorch import callbacks, profilers
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.profilers import xla
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from brain_lightning import BrainModule, Stage
 from brain_lightning.ground.errors import OptionError
@@ -39,6 +45,14 @@ def test_accelerator_is_where_the_brain_is(tmp_path: Path, accelerator: str) -> 
     brain = fit(small_brain(tmp_path, epochs=1, accelerator=accelerator))
     assert isinstance(brain.trainer.accelerator, CPUAccelerator)
     assert brain.optimizer_step == BATCHES
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps", "tpu"])
+def test_another_accelerator_than_the_brains_device(tmp_path: Path, accelerator: str) -> None:
+    with pytest.raises(
+        OptionError, match=f"accelerator='{accelerator}', but the run option device is 'cpu'"
+    ):
+        small_brain(tmp_path, accelerator=accelerator)
 
 
 def test_one_device_and_one_node_are_this_process(tmp_path: Path) -> None:
@@ -73,10 +87,60 @@ def test_plugins(tmp_path: Path) -> None:
     assert written == ["kept.ckpt"]
 
 
+def test_strategy_of_the_users_own(tmp_path: Path) -> None:
+    """In one process; it goes backward and moves nothing that the Brain has."""
+
+    class Noting(SingleDeviceStrategy):
+        backwards = 0
+
+        def backward(self, *arguments: Any, **options: Any) -> torch.Tensor:
+            self.backwards += 1
+            return super().backward(*arguments, **options)
+
+    strategy = Noting(torch.device("cpu"))
+    brain = fit(small_brain(tmp_path / "1", epochs=2, strategy=strategy))
+    assert strategy.backwards == 2 * BATCHES
+    assert brain.trainer.strategy is strategy
+    plain = fit(small_brain(tmp_path / "2", epochs=2))
+    assert all(map(torch.equal, weights(brain), weights(plain)))
+
+
+def test_default_root_dir(tmp_path: Path) -> None:
+    """Goes before ``output_folder``, for loggers, profilers and what callbacks save."""
+    given = {"logger": "csv", "profiler": "simple", "enable_checkpointing": True}
+    fit(small_brain(tmp_path / "1", epochs=1, default_root_dir=tmp_path / "there", **given))
+    written = {path.name for path in (tmp_path / "there").rglob("*")}
+    assert {"metrics.csv", "fit-simple.txt", "epoch=0-step=5.ckpt"} <= written
+    assert not (tmp_path / "1").exists()
+
+
+def test_enable_progress_bar_of_your_own_trainer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shown in (True, False):
+        own = trainer(tmp_path, enable_progress_bar=shown)
+        own.test(BrainModule(small_brain(tmp_path)), loader(8), verbose=False)
+        said = capsys.readouterr()
+        assert ("2/2" in said.out + said.err) is shown
+
+
 def test_sync_batchnorm_alone_changes_nothing(tmp_path: Path) -> None:
     """In one process there is nothing to synchronize."""
     brain = fit(small_brain(tmp_path / "1", sync_batchnorm=True))
     assert all(map(torch.equal, weights(brain), weights(fit(small_brain(tmp_path / "2")))))
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_sync_batchnorm_of_your_own_trainer(tmp_path: Path, on: bool) -> None:
+    """Lightning converts the entries of ``modules``; it asks for a strategy that synchronizes."""
+    own = trainer(tmp_path, strategy="ddp", devices=1, sync_batchnorm=on)
+    assert (own.strategy._layer_sync is not None) is on  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_use_distributed_sampler_of_your_own_trainer(tmp_path: Path, on: bool) -> None:
+    own = trainer(tmp_path, use_distributed_sampler=on)
+    assert own._accelerator_connector.use_distributed_sampler is on
 
 
 @pytest.mark.parametrize("on", [True, False])
@@ -188,6 +252,28 @@ def test_PassThroughProfiler(tmp_path: Path) -> None:
     profiler = profilers.PassThroughProfiler()
     brain = fit(small_brain(tmp_path, epochs=1, profiler=profiler))
     assert brain.trainer.profiler is profiler
+
+
+def test_XLAProfiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for the package, which needs a TPU."""
+    traced: list[str] = []
+
+    @contextlib.contextmanager
+    def trace(name: str, step_num: int = 0) -> Iterator[None]:
+        traced.append(name.rpartition(".")[2])
+        yield
+
+    package = ModuleType("torch_xla.debug.profiler")
+    vars(package).update(Trace=trace, StepTrace=trace, start_server=lambda port: None)
+    parents = {name: ModuleType(name) for name in ("torch_xla", "torch_xla.debug")}
+    vars(parents["torch_xla.debug"])["profiler"] = package
+    vars(parents["torch_xla"])["debug"] = parents["torch_xla.debug"]
+    for name, module in {**parents, package.__name__: package}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(xla, "_XLA_AVAILABLE", True)
+    fit(small_brain(tmp_path, epochs=1, profiler=profilers.XLAProfiler()))
+    assert traced.count("training_step") == BATCHES
+    assert traced.count("validation_step") == 2
 
 
 @pytest.mark.parametrize("benchmark", [True, False])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -132,6 +134,34 @@ def test_Logger_of_the_users_own(tmp_path: Path) -> None:
 
     fit(small_brain(tmp_path, epochs=1, logger=[Own(), loggers.CSVLogger(tmp_path)]))
     assert [step for step, metrics in Own.seen if "train_loss" in metrics] == [4]
+
+
+class StandInForLitlogger(ModuleType):
+    """Takes what Lightning's logger hands to the package, which talks to a service."""
+
+    def __init__(self) -> None:
+        super().__init__("litlogger")
+        self.series: dict[str, list[tuple[float, int]]] = {}
+
+    def Experiment(self, **settings: Any) -> Any:
+        assert settings["name"].startswith("mine")
+        return self
+
+    def __getitem__(self, key: str) -> Any:
+        points = self.series.setdefault(key, [])
+        return SimpleNamespace(append=lambda value, step: points.append((value, step)))
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+@pytest.mark.filterwarnings("ignore:LitLogger does not support")
+def test_LitLogger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = StandInForLitlogger()
+    monkeypatch.setitem(sys.modules, "litlogger", package)
+    brain = fit(writing(tmp_path, logger=loggers.LitLogger(tmp_path, name="mine")))
+    assert package.series["valid_WER"] == [(7.25, 4), (7.25, 9), (7.25, 14)]
+    assert len(package.series["of_batch"]) == brain.optimizer_step
 
 
 @pytest.mark.parametrize(

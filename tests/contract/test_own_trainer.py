@@ -98,6 +98,31 @@ def test_accumulation_and_clipping_are_the_trainers(tmp_path: Path) -> None:
     assert brain.optimizer_step == 2
 
 
+@pytest.mark.parametrize("algorithm", [None, "norm", "value"])
+def test_clipping_is_the_trainers(tmp_path: Path, algorithm: str | None) -> None:
+    """Also where the run option says something else."""
+    norms: list[tuple[float, float]] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        flat = torch.cat([each.grad.flatten() for each in optimizer.param_groups[0]["params"]])
+        norms.append((float(flat.norm()), float(flat.abs().max())))
+
+    class Noting(SmallBrain):
+        def init_optimizers(self) -> None:
+            super().init_optimizers()
+            self.optimizer.register_step_post_hook(note)
+
+    brain = small_brain(tmp_path, Noting, options={"max_grad_norm": 0.5})
+    own = trainer(tmp_path, gradient_clip_val=0.01, gradient_clip_algorithm=algorithm, max_epochs=1)
+    own.fit(BrainModule(brain), loader(), loader(8))
+    assert len(norms) == BATCHES
+    for norm, largest in norms:
+        if algorithm == "value":
+            assert norm > largest == pytest.approx(0.01)
+        else:
+            assert norm == pytest.approx(0.01, rel=1e-3)
+
+
 def test_validate_and_test(tmp_path: Path) -> None:
     brain = small_brain(tmp_path)
     module = BrainModule(brain)
@@ -157,10 +182,20 @@ def test_datamodule_and_data_at_once(tmp_path: Path) -> None:
 
 def test_barebones(tmp_path: Path) -> None:
     brain = small_brain(tmp_path, saves=True)
-    pl.Trainer(barebones=True, max_epochs=1, accelerator="cpu").fit(
-        BrainModule(brain), loader(), loader(8)
+    own = pl.Trainer(
+        barebones=True, max_epochs=1, accelerator="cpu", default_root_dir=tmp_path / "none"
     )
+    own.fit(BrainModule(brain), loader(), loader(8))
     assert brain.optimizer_step == BATCHES
+    assert brain.calls == [
+        ("start", "TRAIN"),
+        ("end", "TRAIN"),
+        ("start", "VALID"),
+        ("end", "VALID"),
+    ]
+    assert "valid_loss" not in own.callback_metrics
+    assert own.callbacks == []
+    assert not (tmp_path / "none").exists()
 
 
 def test_lr_find(tmp_path: Path) -> None:
