@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ class IterationStart:
     """Of the samplers that have an epoch, in the order of samplers_of."""
     draws_worker_seed: bool
     """Whether torch drew a seed for the workers; not when workers that persist were there."""
+    samplers: list[dict[str, Any]] = field(default_factory=list)
+    """What the samplers kept from earlier epochs, from SamplerStates."""
 
     @classmethod
     def capture(cls, loader: DataLoader[Any], draws_worker_seed: bool) -> IterationStart:

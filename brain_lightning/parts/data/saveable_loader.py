@@ -23,8 +23,10 @@ from brain_lightning.parts.data.iteration_start import (
     own_generators,
     repeated_if_known,
     restore_own_generators,
+    samplers_of,
 )
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
+from brain_lightning.parts.data.sampler_states import SamplerStates
 
 logger = get_logger(__name__)
 
@@ -98,6 +100,7 @@ class SaveableDataLoader(_DataLoader):
         # Workers that persist get a seed once in a run, also in one that was interrupted.
         self._worker_seed_was_drawn = False
         self._reported: dict[str, Any] | None = None
+        self._sampler_states = SamplerStates(samplers_of(self))
         if self._is_iterable and not self._saves_dataset:
             logger.warning(
                 "A SaveableDataLoader was made for an IterableDataset, whose position it cannot "
@@ -127,9 +130,11 @@ class SaveableDataLoader(_DataLoader):
         start = None if pending is None else pending.start
         if start is None:
             start = IterationStart.capture(self, draws_worker_seed=not self._worker_seed_was_drawn)
+            start.samplers = self._sampler_states.changed()
         if pending is None:
             batches, position = self._whole_epoch(start), 0
         else:
+            self._sampler_states.restore(start.samplers)
             with repeated_if_known(pending.start, self):
                 batches, position = self._rest_of_epoch(pending, start)
         self._has_workers = self._worker_seed_was_drawn = self._workers_persist
@@ -211,6 +216,8 @@ class SaveableDataLoader(_DataLoader):
             "worker_seed_was_drawn": self._worker_seed_was_drawn,
             "generators": [generator.get_state() for generator in own_generators(self)],
         }
+        if state["finished"]:
+            state["samplers"] = self._sampler_states.changed()
         if self._saves_dataset:
             state["dataset"] = self.dataset.state_dict()  # type: ignore[attr-defined]
         return state
@@ -252,6 +259,8 @@ class SaveableDataLoader(_DataLoader):
     def _start_next_epoch(self, state: Mapping[str, Any]) -> None:
         """Take over what the samplers' generators and the workers left behind in their epochs."""
         self._worker_seed_was_drawn = state["worker_seed_was_drawn"] and self._workers_persist
+        # The processes of a run share one order, of which each takes a part.
+        self._sampler_states.restore(state.get("samplers", []))
         if is_own_process(state["start"]):
             restore_own_generators(self, state["generators"])
 

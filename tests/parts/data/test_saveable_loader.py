@@ -2,10 +2,12 @@
 
 import logging
 import pickle
+import random
 import subprocess
 import sys
 import textwrap
 
+import numpy
 import pytest
 import torch
 from speechbrain.dataio.dataloader import SaveableDataLoader as TheirLoader
@@ -257,6 +259,76 @@ def test_speechbrains_dynamic_batches(tmp_path, shuffle):
     after = make(SaveableDataLoader)
     after.load(tmp_path / "y", False)
     assert [as_lists(after), as_lists(after)] == [[], expected[1]]
+
+
+KEEPING = ["dynamic", "regenerating", "shuffled in place", "array", "numbers", "own Random"]
+
+
+class Keeping:
+    """Batches whose order depends on the epochs before, each kind in another way."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.order = list(range(9))
+        self.array = numpy.arange(9)
+        self.python = random.Random(3)
+
+    def __len__(self):
+        return 9
+
+    def __iter__(self):
+        order = list(self.array) if self.kind == "array" else self.order
+        if self.kind == "own Random":
+            order = self.python.sample(order, 9)
+        yield from order
+        if self.kind == "array":
+            self.array = (self.array * 2 + 1) % 9
+        elif self.kind == "numbers":
+            self.order = list(numpy.random.RandomState(self.order[3]).permutation(9))
+        elif self.kind == "shuffled in place":
+            self.order.append(self.order.pop(2))
+            self.mixed = [0, object()]  # cannot be saved, and stops no save
+
+
+def keeping_loader(kind):
+    if kind == "dynamic":
+        sampler = DynamicBatchSampler(
+            range(20),
+            max_batch_length=12,
+            num_buckets=3,
+            lengths_list=[1 + index % 7 for index in range(20)],
+            shuffle=False,
+            batch_ordering="random",
+        )
+        return SaveableDataLoader(range(20), batch_sampler=sampler, num_workers=1)
+    if kind == "regenerating":
+        return SaveableDataLoader(range(9), batch_sampler=RegeneratingBatchSampler(9, 2))
+    return SaveableDataLoader(range(9), sampler=Keeping(kind), batch_size=2)
+
+
+@pytest.mark.parametrize("taken", [0, 2, None], ids=str)
+@pytest.mark.parametrize("kind", KEEPING)
+def test_orders_that_depend_on_the_epochs_before(tmp_path, kind, taken):
+    """Resumed in the third epoch and again in the fourth, without a set_epoch of anybody's."""
+    whole = keeping_loader(kind)
+    expected = [as_lists(whole) for _ in range(5)]
+    assert len({str(epoch) for epoch in expected}) > 1
+    loader = keeping_loader(kind)
+    list(loader)
+    for epoch in (1, 2):
+        if taken is None:
+            assert as_lists(loader) == expected[epoch]
+            loader.save(tmp_path / "x")
+            loader = keeping_loader(kind)
+            loader.load(tmp_path / "x", True)
+            continue
+        begun = handed_over(loader, taken) if taken else iter(loader)
+        loader.save(tmp_path / "x")
+        del begun
+        loader = keeping_loader(kind)
+        loader.load(tmp_path / "x", False)
+        assert as_lists(loader) == expected[epoch][taken:]
+    assert [as_lists(loader), as_lists(loader)] == expected[3:]
 
 
 def test_a_batch_sampler_is_run_to_its_end_as_often_as_torch_does(tmp_path):
