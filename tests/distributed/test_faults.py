@@ -119,8 +119,9 @@ def test_while_modules_are_sharded(tmp_path: Path, kind: str, message: str) -> N
     require_checkpoint(tmp_path)
 
 
+@LONG
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=LONG)])
+@pytest.mark.parametrize("rank", [0, 1])
 def test_losses_that_are_not_finite_in_one_process(tmp_path: Path, rank: int) -> None:
     outcome = perform("nonfinite", rank, tmp_path)
     for code, output in zip(outcome.codes, outcome.outputs, strict=True):

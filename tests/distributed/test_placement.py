@@ -83,6 +83,7 @@ def test_one_task_of_srun_for_each_process(tmp_path: Path) -> None:
     require_right_trainers(found, nodes=1, environment="SlurmGroupEnvironment")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 def test_slurm_is_left_alone(tmp_path: Path) -> None:
     environment = clean_environment(**slurm_variables(1, free_port()))
@@ -93,6 +94,7 @@ def test_slurm_is_left_alone(tmp_path: Path) -> None:
     assert not json.loads((tmp_path / "found-False.json").read_text())["group"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 def test_torchrun_inside_of_srun(tmp_path: Path) -> None:
     """torchrun's word counts: for SLURM both processes are task 1 of 2, on the second machine."""

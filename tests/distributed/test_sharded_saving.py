@@ -100,6 +100,7 @@ def test_saving_alone_is_an_error_and_no_hang(sharded_by_two: ShardedRun) -> Non
     assert "Call the save on all processes" in message
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_three_go_on_from_two(sharded_by_two: ShardedRun, sharded_folder: Path) -> None:
     """As three under DDP do; sums over three have more than one order."""

@@ -95,7 +95,7 @@ def test_gradient_scaler(sharded_by_two: ShardedRun) -> None:
         ("jit", "it is TorchScript"),
         ("own", "The recoverable 'own' has a save hook of its own"),
         ("whole", "overrides fit_batch (sharding.py:"),
-        ("other", "strategy='xla' cannot be had in Brain.fit() with several processes"),
+        ("other", "strategy='xla' cannot be had in Brain.fit(). There are"),
     ],
 )
 def test_refused_at_start(sharded_by_two: ShardedRun, name: str, sentence: str) -> None:
