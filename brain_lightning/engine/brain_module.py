@@ -542,7 +542,13 @@ class BrainModule(BrainGovernedModule):
                 return modules[name]
             if name == "flops_per_batch":  # ThroughputMonitor's
                 return getattr(self.brain, name)
-            raise
+            if modules is None:
+                raise
+            raise AttributeError(
+                f"{type(self.__dict__['brain']).__name__} has no entry {name!r} in its modules "
+                f"(there are {', '.join(modules)}), and BrainModule no attribute of that name. A "
+                "callback asked for it: rename the entry of modules, or leave the callback out."
+            ) from None
 
     @property
     def _evaluation(self) -> EvaluationPass:

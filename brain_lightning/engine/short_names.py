@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import Logger  # LitLogger is not one of lightning.pytorch
 from lightning.pytorch import loggers, profilers
 
 from brain_lightning.ground.errors import MissingExtraError, OptionError
@@ -55,25 +56,41 @@ _EXTRAS = frozenset({"tensorboard", "mlflow", "wandb", "comet"})
 """Loggers whose package comes with an extra of their name."""
 
 
-def check_name(argument: str, names: Mapping[str, Maker], value: Any) -> None:
-    """Refuse a short name that there is not.
+def check_short_names(mapping: Mapping[str, Any]) -> None:
+    """Refuse what is neither a short name nor such an object in the user's Trainer arguments.
 
     Raises:
-        OptionError: with the nearest name.
+        OptionError: with the nearest name, or what to write.
     """
-    for each in value if isinstance(value, (list, tuple)) else [value]:
-        if isinstance(each, str) and each not in names:
-            near = difflib.get_close_matches(each, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise OptionError(
-                f"trainer.{argument} is {each!r}; the short names are {', '.join(names)}.{hint}"
-            )
+    for argument, names, kind, example in (
+        ("logger", LOGGERS, Logger, "lightning.pytorch.loggers.CSVLogger(folder)"),
+        ("profiler", PROFILERS, profilers.Profiler, "lightning.pytorch.profilers.SimpleProfiler()"),
+    ):
+        value = mapping.get(argument)
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, str):
+                _check_name(argument, names, each)
+            elif not (each is None or isinstance(each, (bool, kind))):
+                raise OptionError(
+                    f"trainer.{argument} is {each!r}; it must be an object such as {example} (in "
+                    f"YAML, write !new: and the class's name), or one of the short names "
+                    f"{_offered(names)}."
+                )
 
 
-def check_short_names(mapping: Mapping[str, Any]) -> None:
-    """Refuse unknown short names in the user's Trainer arguments."""
-    for argument, names in (("logger", LOGGERS), ("profiler", PROFILERS)):
-        check_name(argument, names, mapping.get(argument))
+def _check_name(argument: str, names: Mapping[str, Maker], name: str) -> None:
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise OptionError(
+        f"trainer.{argument} is {name!r}; the short names are {_offered(names)}.{hint}"
+    )
+
+
+def _offered(names: Mapping[str, Maker]) -> str:
+    gone = {"neptune"} if not hasattr(loggers, "NeptuneLogger") else set()
+    return ", ".join(name for name in names if name not in gone)
 
 
 def made_from_names(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any]:

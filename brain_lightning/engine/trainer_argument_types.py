@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from typing import Any
 import lightning.pytorch as pl
 
 from brain_lightning.ground.errors import OptionError
+
+_DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 
 _ANOTHER_WAY = {
     "max_time": ' Write "DD:HH:MM:SS" (in YAML, with the quotes) or {hours: 2}.',
@@ -42,6 +45,8 @@ def default_of(name: str) -> Any:
 
 
 def _checked(name: str, value: Any) -> Any:
+    if name == "max_time" and isinstance(value, str) and not _DURATION.fullmatch(value.strip()):
+        raise OptionError(f"trainer: max_time is {value!r}.{_ANOTHER_WAY[name]}")
     expected = _members(name)
     if not all(_is_plain(each) for each in expected):
         return value  # takes objects, which have their own checks

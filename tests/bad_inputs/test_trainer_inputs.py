@@ -10,10 +10,16 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy
 import pytest
+import torch
+from lightning.pytorch.callbacks import BackboneFinetuning
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.profilers import SimpleProfiler
 
-from brain_lightning import Brain, parse_arguments
+from brain_lightning import Brain, BrainModule, Stage, parse_arguments
 from brain_lightning.engine.trainer_configuration import check_trainer_mapping
 from brain_lightning.ground.errors import OptionError
+
+from ..contract.small_brain import SmallBrain, loader
 
 CASES: list[tuple[dict[str, Any], str]] = [
     ({"max_steps": "abc"}, r"max_steps is 'abc' \(of type str\); it must be an integer\.$"),
@@ -29,6 +35,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"fast_dev_run": "on"}, "fast_dev_run is 'on' .*an integer or true or false"),
     ({"default_root_dir": 5}, "default_root_dir is 5 .*a string or a path"),
     ({"max_time": 3600}, 'max_time is 3600 .*"DD:HH:MM:SS"'),
+    ({"max_time": "1h"}, "max_time is '1h'.* \"DD:HH:MM:SS\""),
     ({"sync_batchnorm": "cpu"}, "sync_batchnorm is 'cpu' .*true or false"),
 ]
 
@@ -76,3 +83,48 @@ def test_whole_numbers_as_yaml_reads_them() -> None:
     assert taken == {"max_steps": 1000, "limit_val_batches": 1.0}
     assert isinstance(taken["max_steps"], int)
     assert isinstance(taken["limit_val_batches"], float)  # all of them, not one
+
+
+@pytest.mark.parametrize("value", [5, {"csv": True}, CSVLogger, Path("x"), ["csv", 5]], ids=str)
+def test_a_logger_must_be_one(value: Any) -> None:
+    with pytest.raises(OptionError, match=r"trainer\.logger is .*CSVLogger.*!new:.*csv, tensorb"):
+        Brain(run_opts={"device": "cpu"}, trainer={"logger": value})
+
+
+@pytest.mark.parametrize("value", [5, SimpleProfiler, object()], ids=str)
+def test_a_profiler_must_be_one(value: Any) -> None:
+    with pytest.raises(OptionError, match=r"trainer\.profiler is .*SimpleProfiler.*simple, adv"):
+        Brain(run_opts={"device": "cpu"}, trainer={"profiler": value})
+
+
+def test_names_that_cannot_be_had_are_not_offered() -> None:
+    with pytest.raises(OptionError, match=r"csv, tensorboard, mlflow, wandb, comet\. Did"):
+        Brain(run_opts={"device": "cpu"}, trainer={"logger": "kometa"})
+
+
+@pytest.mark.parametrize("name", ["callbacks", "logger", "plugins"])
+def test_objects_are_not_made_on_the_command_line(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["h.yaml", f"--trainer.{name}", "!new:lightning.pytorch.callbacks.Timer"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "names an object, which a command line cannot make; write it into the file" in said
+
+
+def test_a_callback_that_misses_an_entry_of_modules(tmp_path: Path) -> None:
+    class Other(SmallBrain):
+        def compute_forward(self, batch: Any, stage: Stage) -> torch.Tensor:
+            return self.modules.model(batch[0])  # type: ignore[no-any-return]
+
+    brain = Other(
+        {"model": torch.nn.Linear(3, 2)},
+        lambda parameters: torch.optim.SGD(parameters, 0.1),
+        run_opts={"device": "cpu"},
+        trainer={"callbacks": BackboneFinetuning()},
+    )
+    with pytest.raises(AttributeError, match=r"Other has no entry 'backbone' .*are model"):
+        brain.fit(range(1), loader())
+    assert brain.optimizer_step == 0
+    assert not hasattr(BrainModule(brain), "head")
+    assert BrainModule(brain).model is brain.modules.model

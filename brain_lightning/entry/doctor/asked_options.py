@@ -137,7 +137,7 @@ def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> It
     for name in names:
         part = trainer
         if name is not None:
-            value = trainer[name]
+            value = _without_objects(trainer[name])
             part = {name: default_of(name) if isinstance(value, NamedObject) else value}
         if isinstance(part, Mapping) and name == "callbacks":
             continue
@@ -145,6 +145,13 @@ def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> It
             check_trainer_mapping(part)
         except OptionError as error:
             yield Finding(str(error).rstrip("."), _place_in_trainer(asked, nodes, name))
+
+
+def _without_objects(value: Any) -> Any:
+    """Return a list without what the file would make; nothing is made here."""
+    if not isinstance(value, list):
+        return value
+    return [each for each in value if not isinstance(each, NamedObject)]
 
 
 def _place_in_trainer(

@@ -17,6 +17,11 @@ def read_scalar(text: str) -> Any:
     ValueError
         When the text is no YAML value.
     """
+    if text.startswith("!"):
+        raise ValueError(
+            f"{text!r} names an object, which a command line cannot make; write it into the file "
+            "of hyperparameters, under trainer"
+        )
     try:
         return ruamel.yaml.YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
