@@ -91,7 +91,9 @@ def test_a_logger_must_be_one(value: Any) -> None:
         Brain(run_opts={"device": "cpu"}, trainer={"logger": value})
 
 
-@pytest.mark.parametrize("value", [5, SimpleProfiler, object()], ids=str)
+@pytest.mark.parametrize(
+    "value", [5, SimpleProfiler, object()], ids=lambda each: type(each).__name__
+)
 def test_a_profiler_must_be_one(value: Any) -> None:
     with pytest.raises(OptionError, match=r"trainer\.profiler is .*SimpleProfiler.*simple, adv"):
         Brain(run_opts={"device": "cpu"}, trainer={"profiler": value})
