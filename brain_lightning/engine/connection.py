@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from brain_lightning.engine.interval_checkpoint import IntervalSaver
+from brain_lightning.engine.module_counters import ModuleCounters
 from brain_lightning.engine.published_metrics import publish
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.ground.ranks import ddp_broadcast
@@ -51,6 +52,8 @@ class Connection:
         """Loggers and profilers that were made from short names, for all runs of the Brain."""
         self.written_by_callbacks: dict[str, Any] | None = None
         """What callbacks have in the checkpoint that was recovered last."""
+        self.module_counters: ModuleCounters | None = None
+        """What the modules counted before the first fit, or None before it."""
         self.uncounted_steps = 0
         """Optimizer steps that the recipe did not count in its ``optimizer_step``."""
         self.whole_batch: DistributedDataParallel | None = None

@@ -19,6 +19,7 @@ from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATIO
 from brain_lightning.engine.joint_step import decides_together, ends_for_all, wanted_by_any
 from brain_lightning.engine.learning_rate_log import LearningRateLog
 from brain_lightning.engine.logger_continuation import LoggerContinuation, write_out
+from brain_lightning.engine.module_counters import ModuleCounters
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss, publish
 from brain_lightning.engine.random_replay import (
@@ -114,6 +115,8 @@ class FitRun:
         steps.restore(steps_done(self.brain))
         connection = connection_of(self.brain)
         self._resume = connection.resume
+        if connection.module_counters is None:
+            connection.module_counters = ModuleCounters(self.brain.modules)
         if self._resume is not None and self._position is None:
             self._resume.restore_callbacks(trainer)
             before = self._resume.batches_before_epoch(self.brain)
@@ -293,6 +296,7 @@ class FitRun:
         self.training.pass_over(epoch)
         self.phase = VALIDATION
         if resume is not None:
+            resume.restore_modules(self.brain)
             resume.set_random_states()
 
     def _open_tickets(

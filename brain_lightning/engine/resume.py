@@ -20,6 +20,7 @@ from brain_lightning.engine import uncounted_steps
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.logger_continuation import logger_states
+from brain_lightning.engine.module_counters import restore_counters
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.ground.failure_board import session_of_group
@@ -52,10 +53,14 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "loggers": [],
         "validation_due": False,
         "states_before_batch_ahead": None,
+        "module_counters": {},
         "callbacks": {},
         "callback_checkpoint": {},
         "train_logs": train_log_sizes(brain, connection_of(brain).repeated_lines),
     }
+    counters = connection_of(brain).module_counters
+    if counters is not None:
+        state["module_counters"] = counters.changed(brain.modules)
     if fitting and module is not None:
         if module.fit_run is not None:
             state |= module.fit_run.validation_schedule(module.trainer)
@@ -181,7 +186,12 @@ class Resume:
         if self._end_of_epoch:
             brain.step = 0
             brain.avg_train_loss = 0.0
+            self.restore_modules(brain)
             self.set_random_states()
+
+    def restore_modules(self, brain: BrainProtocol) -> None:
+        """Set what the modules count outside of their ``state_dict``."""
+        restore_counters(brain.modules, self._state.get("module_counters", {}))
 
     def set_random_states(self) -> None:
         """Go on with the random numbers that were to come."""
@@ -215,6 +225,7 @@ class Resume:
         for name, parameter in brain.modules.named_parameters():
             if name in gradients:
                 parameter.grad = shard_if_whole(gradients[name].to(parameter.device), parameter)
+        self.restore_modules(brain)
         self.set_random_states()
         if self.was_fetched_ahead and get_rank() in (None, 0):
             set_random_states(self._state["states_before_batch_ahead"])

@@ -103,6 +103,19 @@ class Setting:
     validates_in_epochs: bool = False
 
 
+class Counting(torch.nn.Module):
+    """Counts its batches beside its state, as SpeechBrain's LiGRU counts its dropout masks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.used += 1
+        return inputs * (1 + 0.1 * (self.used % 7))
+
+
 class Recipe(Brain):
     """Two optimizers, one of them frozen at times, and a scheduler; counts its batches."""
 
@@ -189,7 +202,9 @@ def run(folder: Path, setting: Setting, interrupt_at: int | None) -> dict[str, A
 def prepared(folder: Path, setting: Setting) -> tuple[Recipe, Any, Any, Any, dict[str, Any]]:
     """Return a Brain and what is given to its ``fit()``."""
     torch.manual_seed(1)
-    first = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Tanh())
+    first = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.Dropout(0.3), torch.nn.Tanh(), Counting()
+    )
     second = torch.nn.Linear(8, 2)
     examples = [(torch.randn(4), torch.randn(2)) for _ in range(EXAMPLES)]
     counter = EpochCounter(EPOCHS)
