@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from .forked_program import ROOT, ForkedProgram
+
 # What a launcher or a cluster sets, which must not reach a test from the machine that it runs on.
 LAUNCHER_PREFIXES = ("SLURM_", "OMPI_", "TORCHELASTIC_", "JSM_")
 LAUNCHER_VARIABLES = (
@@ -89,7 +90,10 @@ class Processes:
     def __init__(
         self, command: Sequence[str], environments: Sequence[Mapping[str, str]], folder: Path
     ) -> None:
-        """Start ``python command`` once for each environment; outputs go to files in ``folder``."""
+        """Start ``python command`` once for each environment; outputs go to files in ``folder``.
+
+        A module of the tests is forked from a process in which everything is imported.
+        """
         self._start([[sys.executable, "-u", *command]] * len(environments), environments, folder)
 
     @classmethod
@@ -113,19 +117,10 @@ class Processes:
         folder.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
         self._files = [folder / f"output-{rank}.txt" for rank in range(len(environments))]
-        self.running: list[subprocess.Popen[bytes]] = []
-        for command, environment, file in zip(commands, environments, self._files, strict=True):
-            with file.open("w") as output:
-                process = subprocess.Popen(
-                    list(command),
-                    env=dict(environment),
-                    cwd=ROOT,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            self.running.append(process)
+        self.running = [
+            _started(command, environment, file)
+            for command, environment, file in zip(commands, environments, self._files, strict=True)
+        ]
 
     def wait(self, seconds: float, after_the_first: float | None = None) -> Outcome:
         """Wait until all have ended; kill those (and their children) that take longer.
@@ -150,6 +145,23 @@ class Processes:
                 process.wait()
         outputs = [file.read_text(errors="replace") for file in self._files]
         return Outcome(codes, outputs, taken)
+
+
+def _started(
+    command: Sequence[str], environment: Mapping[str, str], file: Path
+) -> subprocess.Popen[bytes] | ForkedProgram:
+    if command[:3] == [sys.executable, "-u", "-m"] and command[3].startswith("tests."):
+        return ForkedProgram(command[3:], environment, file)
+    with file.open("w") as output:
+        return subprocess.Popen(
+            list(command),
+            env=dict(environment),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def run_ranks(
