@@ -16,6 +16,11 @@ from brain_lightning.parts.checkpoints.errors import (
     DamagedCheckpointError,
 )
 from brain_lightning.parts.checkpoints.hooks import mark_as_saver
+from brain_lightning.parts.checkpoints.resume_file import (
+    read_resume_file,
+    resume_path,
+    write_resume_file,
+)
 from tests.parts.checkpoints.experiment import Experiment
 
 
@@ -141,6 +146,20 @@ def test_a_deletion_that_is_refused(checkpointer, monkeypatch):
     assert caught.value.errno == errno.EACCES
 
 
+@pytest.mark.usefixtures("unchanged")
+def test_a_checkpoint_that_is_write_protected_stays_when_it_cannot_be_deleted(
+    checkpointer, monkeypatch
+):
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as context:
+        context.setattr(os, "unlink", refuse)
+        with pytest.raises(CheckpointStorageError, match=r"CKPT\+.* could not be deleted"):
+            checkpointer.delete_checkpoints(num_to_keep=0)
+    assert len(checkpointer.list_checkpoints()) == 2
+
+
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "save").write_text("mine")
     with pytest.raises(OSError, match="save"):
@@ -249,6 +268,95 @@ def test_a_truncated_file(checkpointer, experiment, checksums, bytes_left):
     assert everything(checkpointer) == before
     with pytest.raises(expected, match="These are whole"):
         checkpointer.recover_if_possible(importance_key=lambda c: c.meta["step"])
+
+
+def make_unreadable(file):
+    """Whoever opens it gets an OSError; the superuser, too, as whom tests may run."""
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+@pytest.mark.parametrize("checksums", [True, False], ids=["checked", "as SpeechBrain saves"])
+def test_a_file_that_cannot_be_read(checkpointer, checksums):
+    checkpoint, older = checkpointer.find_checkpoints()
+    file = checkpoint.paramfiles["optimizer"]
+    make_unreadable(file)
+    if not checksums:
+        (checkpoint.path / "checksums.json").unlink()
+    expected = DamagedCheckpointError if checksums else CheckpointStorageError
+    for load in (
+        lambda: checkpointer.load_checkpoint(checkpoint),
+        lambda: checkpointer.recover_if_possible(max_key="step"),
+    ):
+        with pytest.raises(expected, match=r"'optimizer'.*Too many levels") as caught:
+            load()
+        assert str(file) in str(caught.value)
+    assert str(older.path) in str(caught.value)
+    if checksums:
+        with pytest.warns(UserWarning, match=r"optimizer\.ckpt.*cannot be read.*newest whole one"):
+            assert checkpointer.recover_if_possible() == older
+
+
+@pytest.mark.parametrize("name", ["CKPT.yaml", "checksums.json"])
+def test_a_meta_file_that_cannot_be_read(checkpointer, name):
+    checkpoint, older = checkpointer.find_checkpoints()
+    make_unreadable(checkpoint.path / name)
+    with pytest.warns(UserWarning, match=f"{name}.*cannot be read.*newest whole one"):
+        assert checkpointer.recover_if_possible() == older
+    with pytest.raises(DamagedCheckpointError, match=f"{name}.*These are whole") as caught:
+        checkpointer.recover_if_possible(max_key="step")
+    assert str(older.path) in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["exists", "iterdir"])
+def test_a_checkpoint_folder_that_cannot_be_looked_into(checkpointer, method, monkeypatch):
+    checkpoint, older = checkpointer.find_checkpoints()
+    original = getattr(Path, method)
+
+    def refuse(path):
+        if checkpoint.path in (path, path.parent):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path)
+
+    if method == "exists":  # then nothing else in it can be opened, either
+        make_unreadable(checkpoint.path / "CKPT.yaml")
+    with monkeypatch.context() as context:
+        context.setattr(Path, method, refuse)
+        with pytest.warns(UserWarning, match="cannot be read.*newest whole one") as caught:
+            assert checkpointer.recover_if_possible() == older
+    assert str(checkpoint.path) in str(caught[0].message)
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_listed(checkpointer, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as context:
+        context.setattr(Path, "iterdir", refuse)
+        with pytest.raises(CheckpointStorageError, match="/save cannot be listed: PermissionError"):
+            checkpointer.recover_if_possible()
+
+
+def test_what_an_exact_resume_needs_is_damaged(tmp_path):
+    """In a checkpoint without checksums of its own, at each 40th byte or cut there."""
+    path = tmp_path / "brain.ckpt"
+    write_resume_file(path, {"count": 3, "states": [torch.arange(20), list(range(50))]})
+    content = resume_path(path).read_bytes()
+    found = 0
+    for position in range(0, len(content), 40):
+        flipped = bytearray(content)
+        flipped[position] ^= 4
+        for damaged in (content[:position], bytes(flipped)):
+            resume_path(path).write_bytes(damaged)
+            try:
+                state = read_resume_file(path)
+            except ValueError as error:
+                found += "brain.ckpt.resume is damaged" in str(error)
+            else:  # a flipped bit where nothing depends on it: in the archive's padding
+                assert state is not None
+                assert state["count"] == 3
+                assert state["states"][1] == list(range(50))
+    assert found > len(content) // 40
 
 
 @pytest.mark.parametrize("checksums", [True, False], ids=["checked", "as SpeechBrain saves"])

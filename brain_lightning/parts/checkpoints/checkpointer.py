@@ -283,16 +283,17 @@ class Checkpointer:
         readable, unreadable = [], []
         for folder in sorted(filter(_was_checkpoint, self._entries())):
             try:
-                meta = read_meta(folder / METAFNAME)
-                require_whole_file(folder / METAFNAME)
+                readable.append(_read(folder))
             except DamagedCheckpointError as error:
                 unreadable.append(error)
-            else:
-                readable.append(Checkpoint(folder, meta, find_paramfiles(folder)))
         return readable, unreadable
 
     def _entries(self) -> list[Path]:
-        return list(self.checkpoints_dir.iterdir()) if self.checkpoints_dir.is_dir() else []
+        try:
+            return list(self.checkpoints_dir.iterdir()) if self.checkpoints_dir.is_dir() else []
+        except OSError as error:
+            message = f"The checkpoints in {self.checkpoints_dir} cannot be listed"
+            raise as_checkpoint_error(message, error) from error
 
     def recover_if_possible(
         self,
@@ -437,9 +438,21 @@ class Checkpointer:
 
 def _was_checkpoint(folder: Path) -> bool:
     """Whether a folder is a checkpoint, or one of ours whose meta file is missing."""
-    return is_checkpoint_dir(folder) or (
-        folder.name.startswith(CKPT_PREFIX) and (folder / CHECKSUMS).exists()
-    )
+    if not folder.name.startswith(CKPT_PREFIX):
+        return False
+    try:
+        return is_checkpoint_dir(folder) or (folder / CHECKSUMS).exists()
+    except PermissionError:  # nobody may look into it, and it may well be the newest
+        return True
+
+
+def _read(folder: Path) -> Checkpoint:
+    meta = read_meta(folder / METAFNAME)
+    require_whole_file(folder / METAFNAME)
+    try:
+        return Checkpoint(folder, meta, find_paramfiles(folder))
+    except OSError as error:
+        raise DamagedCheckpointError(f"{folder} cannot be read: {error.strerror}.") from error
 
 
 def _delete(checkpoint: Checkpoint, verbosity: int) -> None:

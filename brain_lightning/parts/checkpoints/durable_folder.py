@@ -80,7 +80,11 @@ class FolderInTheMaking:
 
 
 def delete_folder(target: Path) -> None:
-    """Delete a folder so that it is seen whole until it is not seen at all."""
+    """Delete a folder so that it is seen whole until it is not seen at all.
+
+    Raises:
+        OSError: it cannot be deleted. Where nothing in it could be, it stays.
+    """
     hidden = hidden_name(target, DELETING)
     remove_tree(hidden)
     try:
@@ -88,7 +92,17 @@ def delete_folder(target: Path) -> None:
     except FileNotFoundError:
         return
     flush_folder(target.parent)
-    remove_tree(hidden)
+    before = _names_below(hidden)
+    try:
+        remove_tree(hidden)
+    except OSError:
+        if _names_below(hidden) == before:  # somebody has write-protected it
+            os.rename(hidden, target)
+        raise
+
+
+def _names_below(folder: Path) -> list[str]:
+    return sorted(os.path.join(path, name) for path, _, files in os.walk(folder) for name in files)
 
 
 def settle(parent: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Whether the files of a checkpoint are still what was saved.
+"""Whether the files of a checkpoint are still what was saved, and can be read.
 
 Sizes and checksums are kept in a further file that SpeechBrain does not look at. A checkpoint
 without that file, as SpeechBrain saves them, is taken as it is.
@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 
 
 class Damage(NamedTuple):
-    """A file of a checkpoint that is not what was saved."""
+    """A file of a checkpoint that is not what was saved, or cannot be read."""
 
     file: Path
     reason: str
@@ -106,12 +106,14 @@ def _has_another_time(meta_file: Path, unixtime: float) -> bool:
 def _compare(path: Path, saved: dict[str, Any]) -> Damage | None:
     try:
         size = path.stat().st_size
+        if size != saved["size"]:
+            return Damage(path, f"has {size} bytes where {saved['size']} were saved")
+        if _checksum(path) != saved["sha256"]:
+            return Damage(path, "has other content than was saved (its checksum differs)")
     except FileNotFoundError:
         return Damage(path, "is missing", is_missing=True)
-    if size != saved["size"]:
-        return Damage(path, f"has {size} bytes where {saved['size']} were saved")
-    if _checksum(path) != saved["sha256"]:
-        return Damage(path, "has other content than was saved (its checksum differs)")
+    except OSError as error:
+        return Damage(path, f"cannot be read: {error.strerror}")
     return None
 
 
@@ -140,7 +142,12 @@ def _sealed(content: dict[str, Any]) -> str:
 
 
 def _read_checksums(path: Path) -> dict[str, Any]:
-    text = path.read_bytes()
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedCheckpointError(f"cannot be read: {error.strerror}") from error
     try:
         content = json.loads(text)
         content.pop("seal")
