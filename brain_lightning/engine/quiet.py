@@ -32,8 +32,9 @@ _OUR_DECISIONS = (
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
     # The search for a batch size does not validate.
     r"Total length of `list` across ranks is zero",
-    # The device is the run option's choice.
+    # The device is the run option's choice, and so is one process on a machine with SLURM.
     r"GPU available but not used",
+    r"The `srun` command is available on your system but is not used",
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,15 @@ from torch.utils.data import DataLoader
 import brain_lightning
 
 LIBRARIES = [speechbrain, brain_lightning]
+
+
+@pytest.fixture(autouse=True)
+def on_a_machine_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning warns there that ``srun`` is not used."""
+    program = tmp_path / "srun"
+    program.write_text("")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
 
 def make_brain(library: Any) -> Any:
