@@ -9,10 +9,10 @@ given tickets, and the batch behind a ticket is fetched when the step that needs
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from brain_lightning.engine.random_replay import Replay, epoch_start_states
+from brain_lightning.engine.random_replay import LoaderOrder, Replay, can_be_repeated
 from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 
@@ -44,7 +44,7 @@ class BatchTickets:
             keeps_start_states: note the random states with which each stage is begun.
         """
         self.loader = loader
-        self.keeps_start_states = keeps_start_states
+        self.order = LoaderOrder(loader) if keeps_start_states else None
         self.delivered = 0
         self._iterator: Iterator[Any] | None = None
         self._held: Any = _NOTHING
@@ -99,6 +99,7 @@ class BatchTickets:
         """Let go of the loader: the run is over, and workers may stay as long as it is there."""
         self.close()
         self.loader = ()
+        self.order = None
         self._replay = None
         self._before_first_ticket = self._before_first_batch = None
 
@@ -167,11 +168,34 @@ class BatchTickets:
 
     def _begin(self) -> Iterator[Any]:
         if self._replay is None:
-            self.start_states = epoch_start_states(self.loader) if self.keeps_start_states else None
+            self.start_states = None if self.order is None else self.order.at_start()
             return iter(self.loader)
         replay, self._replay = self._replay, None
+        assert self.order is not None, "only training is gone on with in its middle"
         self.start_states = replay.states
-        return replay.start(self.loader)
+        return replay.start(self.loader, self.order)
+
+    def place(self, recoverables: Iterable[object]) -> dict[str, Any] | None:
+        """Return where the loader is, if nothing else knows: for checkpoints.
+
+        Args:
+            recoverables: what is saved by itself.
+        """
+        if self.order is None or not can_be_repeated(self.loader, recoverables):
+            return None
+        done = self.delivered  # a batch that waits has not been delivered
+        return {"start": self.start_states, "done": done, "next": self.order.between_epochs()}
+
+    def replay_from(
+        self, place: Mapping[str, Any] | None, in_epoch: bool, recoverables: Iterable[object]
+    ) -> Replay | None:
+        """Go on from a :meth:`place`: return the way there, or None for a whole epoch."""
+        if place is None or self.order is None or not can_be_repeated(self.loader, recoverables):
+            return None
+        if in_epoch and place["start"] is not None:
+            return Replay(place["done"], place["start"], loader_resumes=False)
+        self.order.go_on(place["next"])
+        return None
 
     def length(self) -> int | None:
         """The loader's length in batches, or None where it has none."""

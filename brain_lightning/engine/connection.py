@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
 
     from brain_lightning.engine.brain_module import BrainModule
+    from brain_lightning.engine.fit_run import FitRun
     from brain_lightning.engine.optimizer_hooks import OptimizerHooks
     from brain_lightning.engine.resume import Resume
     from brain_lightning.engine.train_log_repeats import RepeatedLines
@@ -86,10 +87,15 @@ class Connection:
         return self._modules[-1] if self._modules else None
 
     @property
+    def fit_run(self) -> FitRun | None:
+        """The innermost fit, or validation, in progress."""
+        module = self.module
+        return None if module is None else module.fit_run
+
+    @property
     def step_in_epoch(self) -> int | None:
         """Training batches done in the epoch while a validation interrupts it, else None."""
-        module = self.module
-        run = None if module is None else module.fit_run
+        run = self.fit_run
         return None if run is None else run.interrupted_at
 
     @property

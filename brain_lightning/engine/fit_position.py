@@ -46,8 +46,8 @@ class FitPosition:
     start_states: dict[str, Any] | None = None
     """The random states with which the epoch's loader was begun."""
 
-    generators: dict[str, Any] = field(default_factory=dict)
-    """The states of the loader's own generators."""
+    loader: dict[str, Any] = field(default_factory=dict)
+    """What the loader takes into its next epoch."""
 
     validation_due: bool = False
     """Whether, by ``val_interval_steps``, validation comes before the next batch."""

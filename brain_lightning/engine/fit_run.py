@@ -22,11 +22,7 @@ from brain_lightning.engine.logger_continuation import LoggerContinuation, write
 from brain_lightning.engine.module_counters import ModuleCounters
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss, publish
-from brain_lightning.engine.random_replay import (
-    Replay,
-    generator_states,
-    set_generator_states,
-)
+from brain_lightning.engine.random_replay import Replay
 from brain_lightning.engine.requeue import Requeue
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
@@ -168,8 +164,8 @@ class FitRun:
         if self.train_tickets is not None:
             loader = self.train_tickets.loader
             self._loader_resumes = any(each is loader for each in resumed)
-            if position.phase != TRAINING:
-                set_generator_states(loader, position.generators)
+            if position.phase != TRAINING and self.train_tickets.order is not None:
+                self.train_tickets.order.go_on(position.loader)
             internals.set_total_batches(trainer, position.total_batches - position.step)
         self._forward_epochs(position)
 
@@ -205,7 +201,7 @@ class FitRun:
             },
             random_states=self._states_to_go_on_with(in_validation),
             start_states=None if tickets is None else tickets.start_states,
-            generators={} if tickets is None else generator_states(tickets.loader),
+            loader={} if tickets is None or not tickets.order else tickets.order.between_epochs(),
             validation_due=self._owes_validation(trainer),
             training_notes=self._notes.state() if self._notes and self.phase == VALIDATION else {},
         )
@@ -281,10 +277,30 @@ class FitRun:
         self.training.open(epoch)
         self.phase = TRAINING
         if self.train_tickets is not None:
-            replay = None if position is None else position.replay(self._loader_resumes)
+            replay = self._replay(self.train_tickets, resume, position)
             due = resume is not None and resume.validation_due
             due = due or (position is not None and position.validation_due)
             self._open_tickets(trainer, self.train_tickets, resume, replay, due)
+
+    def _replay(
+        self, tickets: BatchTickets, resume: Resume | None, position: FitPosition | None
+    ) -> Replay | None:
+        if position is not None:
+            return position.replay(self._loader_resumes)
+        if resume is None:
+            return None
+        return tickets.replay_from(resume.loader, resume.is_in_epoch, self._recoverables)
+
+    @property
+    def _recoverables(self) -> list[object]:
+        return list(getattr(self.brain.checkpointer, "recoverables", {}).values())
+
+    @property
+    def loader_place(self) -> dict[str, Any] | None:
+        """Where the training loader is, if it does not save that by itself."""
+        if self.train_tickets is None or self.is_inner:
+            return None
+        return self.train_tickets.place(self._recoverables)
 
     def _open_trial(self, trainer: pl.Trainer) -> None:
         upcoming = None if self.epochs is None else self.epochs.upcoming()
@@ -363,7 +379,8 @@ class FitRun:
         elif training.stopped_by_debug:
             internals.end_epoch_after_this_batch(trainer)
         else:
-            if not self.is_trial:
+            # What an inner run has come to is no position in the epoch around it.
+            if not (self.is_trial or self.is_inner):
                 training.save_if_due()
             if not self._ends_for_all(trainer):
                 return

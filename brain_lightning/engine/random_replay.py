@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
+from brain_lightning.parts.data.iteration_start import samplers_of
+from brain_lightning.parts.data.sampler_states import SamplerStates
+
+_SAMPLERS = "samplers"
+
+
+class LoaderOrder:
+    """Everything that decides what an iteration of a loader gives, to have it given again.
+
+    They are the random states, the generators of its own, and what its samplers keep from one
+    epoch to the next.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        """Take down what the samplers are like before their first epoch."""
+        self._loader = loader
+        is_torchs = isinstance(loader, DataLoader)
+        self._samplers = SamplerStates(samplers_of(loader) if is_torchs else ())
+
+    def at_start(self) -> dict[str, Any]:
+        """Return what an iteration depends on that begins now."""
+        states = random_states(loader_generators(self._loader))
+        return {**states, _SAMPLERS: self._samplers.changed()}
+
+    def start_again(self, states: Mapping[str, Any]) -> Iterator[Any]:
+        """Return an iterator that begins as that one did before which ``states`` were taken."""
+        set_random_states(states, loader_generators(self._loader))
+        self._samplers.restore(states.get(_SAMPLERS, ()))
+        iterator: Iterator[Any] = iter(self._loader)
+        return iterator
+
+    def between_epochs(self) -> dict[str, Any]:
+        """Return what the loader itself takes from the epochs done into the next one."""
+        generators = {name: each.get_state() for name, each in _found_generators(self._loader)}
+        return {"generators": generators, _SAMPLERS: self._samplers.changed()}
+
+    def go_on(self, states: Mapping[str, Any]) -> None:
+        """Give the loader what :meth:`between_epochs` returned."""
+        for name, generator in _found_generators(self._loader):
+            if name in states.get("generators", {}):
+                generator.set_state(states["generators"][name])
+        self._samplers.restore(states.get(_SAMPLERS, ()))
 
 
 def loader_generators(loader: Any) -> dict[str, torch.Generator]:
@@ -15,28 +58,21 @@ def loader_generators(loader: Any) -> dict[str, torch.Generator]:
     return dict(_found_generators(loader))
 
 
-def generator_states(loader: Any) -> dict[str, torch.Tensor]:
-    """Return the states of the generators that belong to a loader, by name."""
-    return {name: each.get_state() for name, each in _found_generators(loader)}
-
-
-def set_generator_states(loader: Any, states: Mapping[str, torch.Tensor]) -> None:
-    """Put the generators that belong to a loader into these states."""
-    for name, generator in _found_generators(loader):
-        if name in states:
-            generator.set_state(states[name])
-
-
-def epoch_start_states(loader: Any) -> dict[str, Any]:
-    """Return every random state that decides what an iteration gives that begins now."""
-    return random_states(loader_generators(loader))
+def can_be_repeated(loader: Any, recoverables: Iterable[object]) -> bool:
+    """Whether a loader gives an epoch again, and nothing of it recovers a position by itself."""
+    if isinstance(loader, (list, tuple)):
+        return True
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return False
+    saved = {id(each) for each in recoverables}
+    return not any(id(part) in saved for part in (loader, loader.dataset, *samplers_of(loader)))
 
 
 class Replay:
     """The way to batch ``delivered`` of an epoch.
 
     A loader that has recovered its position only has to be iterated. Another one is begun as the
-    epoch was, with the same random states, and its first batches are thrown away.
+    epoch was, and its first batches are thrown away.
     """
 
     def __init__(self, delivered: int, states: dict[str, Any] | None, loader_resumes: bool) -> None:
@@ -45,14 +81,11 @@ class Replay:
         self.states = states
         self._loader_resumes = loader_resumes
 
-    def start(self, loader: Any) -> Iterator[Any]:
+    def start(self, loader: Any, order: LoaderOrder) -> Iterator[Any]:
         """Return an iterator over the rest of the epoch."""
         if self._loader_resumes:
-            rest: Iterator[Any] = iter(loader)
-            return rest
-        if self.states is not None:
-            set_random_states(self.states, loader_generators(loader))
-        iterator: Iterator[Any] = iter(loader)
+            return iter(loader)
+        iterator = iter(loader) if self.states is None else order.start_again(self.states)
         for _ in range(self.delivered):
             if next(iterator, self) is self:
                 break

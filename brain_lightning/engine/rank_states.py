@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.gradient_exchange import whole_gradients
 from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.ground.ranks import get_rank, is_distributed_initialized
@@ -23,6 +24,8 @@ class RankStates:
     """Of all processes, as they were when the moment of saving began."""
 
     random_states: list[dict[str, Any]] = field(default_factory=list)
+    loaders: list[dict[str, Any] | None] = field(default_factory=list)
+    """Where each process's training loader was, as far as loaders do not save that themselves."""
     gradients: dict[str, torch.Tensor] | None = None
     """What waits for a step, of all processes; None when it is the same on all of them."""
 
@@ -45,10 +48,12 @@ def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator
         yield
         return
     states = states_of_all_ranks(random_states())
+    run = connection_of(brain).fit_run
+    loaders = states_of_all_ranks(None if run is None else run.loader_place)
     mean = whole_gradients(brain.modules)
     if mean is None and gradients:
         mean = _mean_gradients(brain)
-    _gathered[brain] = RankStates(states, mean)
+    _gathered[brain] = RankStates(states, loaders, mean)
     try:
         with others_at_hand(brain.checkpointer):
             yield
@@ -56,7 +61,7 @@ def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator
         del _gathered[brain]
 
 
-def states_of_all_ranks(own: dict[str, Any]) -> list[dict[str, Any]]:
+def states_of_all_ranks(own: Any) -> list[Any]:
     """Return what every process gives, by rank; all call this together."""
     states: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(states, own)

@@ -53,6 +53,8 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "loggers": [],
         "validation_due": False,
         "states_before_batch_ahead": None,
+        "loader": None,
+        "loaders_of_ranks": ranks.loaders,
         "module_counters": {},
         "callbacks": {},
         "callback_checkpoint": {},
@@ -65,6 +67,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         if module.fit_run is not None:
             state |= module.fit_run.validation_schedule(module.trainer)
             state["states_before_batch_ahead"] = module.fit_run.states_before_batch_ahead
+            state["loader"] = module.fit_run.loader_place
         state["loggers"] = logger_states(module.trainer)
         state["callbacks"] = _callback_states(module.trainer)
         state["callback_checkpoint"] = _callback_checkpoint(module)
@@ -190,8 +193,15 @@ class Resume:
             self.set_random_states()
 
     def restore_modules(self, brain: BrainProtocol) -> None:
-        """Set what the modules count outside of their ``state_dict``."""
+        """Set what the modules have outside of their ``state_dict``: counts, and gradients.
+
+        Behind an epoch those are of optimizers that are frozen, which nobody has zeroed.
+        """
         restore_counters(brain.modules, self._state.get("module_counters", {}))
+        gradients = self._state["gradients"]
+        for name, parameter in brain.modules.named_parameters():
+            if name in gradients:
+                parameter.grad = shard_if_whole(gradients[name].to(parameter.device), parameter)
 
     def set_random_states(self) -> None:
         """Go on with the random numbers that were to come."""
@@ -205,6 +215,13 @@ class Resume:
         if total is None:
             return None
         return int(total) if self._end_of_epoch else max(0, int(total) - brain.step)
+
+    @property
+    def loader(self) -> dict[str, Any] | None:
+        """Where this process's training loader was, if it did not save that by itself."""
+        of_ranks = self._state.get("loaders_of_ranks") or [self._state.get("loader")]
+        rank = get_rank() or 0
+        return of_ranks[rank] if rank < len(of_ranks) else None
 
     @property
     def validation_due(self) -> bool:
@@ -221,10 +238,6 @@ class Resume:
         if self._end_of_epoch:
             return
         brain.nonfinite_count = self._state["nonfinite_count"]
-        gradients = self._state["gradients"]
-        for name, parameter in brain.modules.named_parameters():
-            if name in gradients:
-                parameter.grad = shard_if_whole(gradients[name].to(parameter.device), parameter)
         self.restore_modules(brain)
         self.set_random_states()
         if self.was_fetched_ahead and get_rank() in (None, 0):

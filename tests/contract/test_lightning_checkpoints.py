@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from brain_lightning import Checkpointer, SaveableDataLoader, Stage
 
-from .small_brain import BATCH, BATCHES, Points, SmallBrain, fit, small_brain, weights
+from .small_brain import BATCH, BATCHES, ITEMS, Points, SmallBrain, fit, small_brain, weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty"),
@@ -158,6 +158,28 @@ def test_resume_with_options(tmp_path: Path, options: dict[str, Any]) -> None:
 def test_resume_with_two_optimizers_and_a_scheduler(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", [], recipe=TwoOptimizers)
     assert_same(run(tmp_path / "parts", [3, 8, 11], recipe=TwoOptimizers), whole)
+
+
+def test_resume_with_a_sampler_that_depends_on_the_epochs_before(tmp_path: Path) -> None:
+    """Of a loader that saves nothing; behind an epoch, and twice in one."""
+
+    class Turning(torch.utils.data.Sampler[int]):
+        def __init__(self) -> None:
+            self.order = torch.arange(ITEMS)
+
+        def __iter__(self) -> Iterator[int]:
+            self.order = self.order.roll(3)
+            return iter(self.order.tolist())
+
+        def __len__(self) -> int:
+            return ITEMS
+
+    def turning() -> dict[str, Any]:
+        train = DataLoader(Points(), batch_size=BATCH, sampler=Turning())
+        return {"train_set": train, "valid_set": DataLoader(Points(8), batch_size=BATCH)}
+
+    whole = run(tmp_path / "whole", [], turning)
+    assert_same(run(tmp_path / "parts", [BATCHES, BATCHES + 2, 2 * BATCHES + 3], turning), whole)
 
 
 def test_resume_with_workers(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.utils.data import DataLoader, default_collate
 
 from brain_lightning import (
     Brain,
@@ -90,6 +91,35 @@ class Groups(torch.utils.data.Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(self.SIZES)
+
+
+class Turning(torch.utils.data.Sampler[list[int]]):
+    """Batches in an order that depends on the epochs before."""
+
+    def __init__(self) -> None:
+        self.turns = [0]
+        self.generator = torch.Generator().manual_seed(4)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.turns = [*self.turns, len(self.turns)]
+        order = torch.randperm(EXAMPLES, generator=self.generator).roll(self.turns[-1])
+        yield from (batch.tolist() for batch in order.split(BATCH_SIZE))
+
+    def __len__(self) -> int:
+        return TRAIN_BATCHES
+
+
+def ready_made(kind: str, examples: Noise) -> Any:
+    """Batches that the recipe brings itself, and of whose position no checkpoint knows."""
+    if kind == "turning loader":
+        return DataLoader(examples, batch_sampler=Turning())
+    if kind == "list":
+        parts = torch.arange(EXAMPLES).split(BATCH_SIZE)
+        return [default_collate([examples.examples[i] for i in part]) for part in parts]
+    return DataLoader(examples, batch_size=BATCH_SIZE, shuffle=True)
+
+
+READY_MADE = ("ready loader", "turning loader", "list")
 
 
 @dataclass(frozen=True)
@@ -232,6 +262,8 @@ def _training_data(
         looped = LoopedLoader(inner, 5)
         checkpointer.add_recoverable("looped", looped)
         return looped, {}
+    if setting.data in READY_MADE:
+        return ready_made(setting.data, examples), {}
     if setting.data == "batch sampler":
         return examples, {"batch_sampler": Groups()}
     if setting.data == "sampler":

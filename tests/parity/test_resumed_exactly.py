@@ -37,6 +37,11 @@ SETTINGS = {
     "workers": Setting({"ckpt_interval_steps": 2}, {"num_workers": 2}),
     "drop last": Setting({"ckpt_interval_steps": 2}, {"drop_last": True}),
     "looped loader": Setting({"ckpt_interval_steps": 1}, data="looped"),
+    # The seventh batch accumulates for a frozen optimizer, whose gradients nobody zeroes.
+    "left over gradients": Setting({"grad_accumulation_factor": 2, "ckpt_interval_minutes": 0}),
+    "ready loader": Setting({"ckpt_interval_steps": 1}, data="ready loader"),
+    "turning loader": Setting({"ckpt_interval_steps": 2}, data="turning loader"),
+    "list": Setting({"ckpt_interval_steps": 1}, data="list"),
     "batch sampler": Setting({"ckpt_interval_steps": 1}, data="batch sampler"),
     "sampler": Setting({"ckpt_interval_steps": 1}, data="sampler"),
     "validation by steps": Setting(
@@ -83,12 +88,14 @@ def test_same_end(name: str, cuts: tuple[int, ...], tmp_path: Path, reference_fo
     assert same(interrupted(name, tmp_path, cuts), expected)
 
 
-@pytest.mark.parametrize("name", ["every third batch", "end of epoch only", "not beside"])
+@pytest.mark.parametrize(
+    "name", ["every third batch", "end of epoch only", "not beside", "left over gradients"]
+)
 def test_same_end_from_an_older_checkpoint(
     name: str, tmp_path: Path, reference_folder: Path
 ) -> None:
     expected = reference(name, reference_folder / name.replace(" ", "_"))
-    assert same(interrupted(name, tmp_path, (6, 5)), expected)
+    assert same(interrupted(name, tmp_path, (6, 5, 12)), expected)
 
 
 @pytest.mark.parametrize("cuts", [(5,), (4, 3)], ids=str)
@@ -164,6 +171,15 @@ def test_same_end_with_other_loaders(
 ) -> None:
     expected = reference(name, reference_folder / name.replace(" ", "_"))
     assert same(interrupted(name, tmp_path, cuts), expected)
+
+
+@pytest.mark.parametrize("name", interrupted_runs.READY_MADE)
+def test_same_end_with_batches_that_the_recipe_brings(
+    name: str, tmp_path: Path, reference_folder: Path
+) -> None:
+    """Nothing saves their position: they are begun again as they were, and what was done passed."""
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    assert same(interrupted(name, tmp_path, (5, 13, 3)), expected)
 
 
 # -- in the middle of a save or a delete -------------------------------------------------------
