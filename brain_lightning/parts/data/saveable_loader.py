@@ -311,6 +311,14 @@ class SaveableDataLoader(_DataLoader):
         assert progress is not None, "a position was read"
         self._resume_from(progress, state)
 
+    def _speechbrain_save(self, path: str | Path) -> None:
+        """Save, by the name that SpeechBrain's k-means and its recipe of quantization call."""
+        self.save(path)
+
+    def _speechbrain_load(self, path: str | Path, end_of_epoch: bool) -> None:
+        """Load, by SpeechBrain's name."""
+        self.load(path, end_of_epoch)
+
 
 def _progress_from(state: Mapping[str, Any]) -> _Progress | None:
     position = state.get("position", "missing")

@@ -14,8 +14,9 @@ class EpochSource:
 
     An epoch counter (it has integers ``current`` and ``limit``, and perhaps ``should_stop``) is
     asked without being advanced: a checkpoint that is saved between :meth:`has_next` and
-    :meth:`take` still finds the finished epoch in it. Of any other iterable one epoch may be taken
-    ahead and held.
+    :meth:`take` still finds the finished epoch in it. Only when it says that there is no further
+    epoch it is iterated once more, as a ``for`` loop does: its class may have a ``__next__`` of its
+    own. Of any other iterable one epoch may be taken ahead and held.
 
     Arguments
     ---------
@@ -38,15 +39,21 @@ class EpochSource:
                 "integers."
             ) from error
         self._held: Any = _NOTHING_HELD
+        self._has_ended = False
 
     def has_next(self) -> bool:
         """Whether there is a further epoch."""
         if self._held is not _NOTHING_HELD:
             return True
         if _is_epoch_counter(self._epochs):
-            return _counter_goes_on(self._epochs)
+            if _counter_goes_on(self._epochs):
+                self._has_ended = False
+                return True
+            if self._has_ended:
+                return False
         self._held = next(self._epochs, _NOTHING_HELD)
-        return self._held is not _NOTHING_HELD
+        self._has_ended = self._held is _NOTHING_HELD
+        return not self._has_ended
 
     def upcoming(self) -> int | None:
         """The number that :meth:`take` would return, or None when there is no further epoch."""

@@ -118,6 +118,21 @@ def test_the_file_is_speechbrains(tmp_path, count, workers):
         assert (before, within, after) == ("None", str(count), "3")
 
 
+@pytest.mark.parametrize("loader_class", [SaveableDataLoader, TheirLoader])
+def test_the_names_that_speechbrains_kmeans_calls(tmp_path, loader_class):
+    loader = loader_class(range(10), batch_size=2)
+    next(iter_of := iter(loader))
+    next(iter_of)
+    loader._speechbrain_save(tmp_path / "dataloader-TRAIN.ckpt")
+    resumed = loader_class(range(10), batch_size=2)
+    resumed._speechbrain_load(tmp_path / "dataloader-TRAIN.ckpt", False)
+    of_the_end = loader_class(range(10), batch_size=2)
+    of_the_end._speechbrain_load(tmp_path / "dataloader-TRAIN.ckpt", end_of_epoch=True)
+
+    assert as_lists(resumed) == [[4, 5], [6, 7], [8, 9]]
+    assert len(as_lists(of_the_end)) == 5
+
+
 def test_the_skipped_data_is_not_loaded(tmp_path):
     path = saved(SaveableDataLoader(Recording(10), batch_size=2), tmp_path / "x", 3)
     dataset = Recording(10)

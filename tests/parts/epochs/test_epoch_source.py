@@ -55,6 +55,21 @@ def test_a_recovered_counter_is_asked_anew(counter_class):
     assert drain(source) == [4]
 
 
+@pytest.mark.parametrize("counter_class", COUNTERS)
+def test_a_counter_at_its_end_is_iterated_once_more(counter_class):
+    asked = []
+
+    class Counter(counter_class):
+        def __next__(self):
+            asked.append(self.current)
+            return super().__next__()
+
+    source = EpochSource(Counter(2))
+    assert drain(source) == [1, 2]
+    assert not source.has_next()
+    assert asked == [0, 1, 2]
+
+
 @given(epochs=st.lists(st.integers(0, 99), max_size=6), asked=st.lists(st.integers(0, 3)))
 def test_any_iterable_gives_each_epoch_once(epochs, asked):
     for iterable in (epochs, iter(epochs), (epoch for epoch in epochs), np.array(epochs, int)):
