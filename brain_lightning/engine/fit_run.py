@@ -83,6 +83,7 @@ class FitRun:
         self._validated_at: int | None = None
         self._training_step: int | None = None
         self._first_number = 1
+        self._opened_epochs = 0
         self._resume: Resume | None = None
         self.is_trial = False
         """Whether a callback tries training out: what is trained is taken back afterwards."""
@@ -261,10 +262,11 @@ class FitRun:
             self._open_trial(trainer)
             return
         epoch = trainer.current_epoch + 1 if self.epochs is None else self.epochs.take()
-        number = epoch - self._first_number
+        number = max(epoch - self._first_number, 0)
         if self.epochs is not None and trainer.current_epoch != number:
             internals.set_current_epoch(trainer, number, opened=True)
         write_out(trainer)
+        self._opened_epochs += 1
         self._validated = False
         resume, self._resume = self._resume, None
         position, self._position = self._position, None
@@ -281,6 +283,8 @@ class FitRun:
             due = resume is not None and resume.validation_due
             due = due or (position is not None and position.validation_due)
             self._open_tickets(trainer, self.train_tickets, resume, replay, due)
+        if self.epochs is not None and number == 0 and self._opened_epochs > 1:
+            internals.begin_training_loaders(trainer)  # the first number came again: [1, 1]
 
     def _replay(
         self, tickets: BatchTickets, resume: Resume | None, position: FitPosition | None

@@ -129,6 +129,17 @@ def set_batches_done(trainer: pl.Trainer, batches: int) -> None:
     fetcher.fetched += batches
 
 
+def begin_training_loaders(trainer: pl.Trainer) -> None:
+    """Make the iterators of an epoch, as Lightning does for all but a run's first one.
+
+    Why: in a resumed run it takes those that were made before anything was restored.
+    Names: ``fit_loop._data_fetcher``.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    iter(fetcher)
+
+
 def total_batches(trainer: pl.Trainer) -> int:
     """Return how many training batches were done in all epochs.
 
