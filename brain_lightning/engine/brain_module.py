@@ -277,6 +277,7 @@ class BrainModule(BrainGovernedModule):
         """
         self.__dict__["_fit_has_started"] = True
         self._once("_behind_fit_start")
+        self._run.before_loaders()
 
     @override
     def on_train_start(self) -> None:
@@ -284,16 +285,20 @@ class BrainModule(BrainGovernedModule):
         self.__dict__["_running"] = True
         self._run.is_trial = not self._fit_has_started
         self._run.keeps_states_before_steps = saves_on_exception(callbacks_of(self.trainer))
+        self._see_accumulation()
         self._run.begin_training(self.trainer)
 
     @override
     def on_train_epoch_start(self) -> None:
         """Open the TRAIN stage of the next epoch."""
         self._once("_behind_epoch_start")
-        if isinstance(self._step, AutomaticStep):
-            self._step.grad_accumulation_factor = self.trainer.accumulate_grad_batches
+        self._see_accumulation()
         self._run.open_epoch(self.trainer)
         self._see_optimizers()
+
+    def _see_accumulation(self) -> None:
+        if isinstance(self._step, AutomaticStep):
+            self._step.grad_accumulation_factor = self.trainer.accumulate_grad_batches
 
     def _see_optimizers(self) -> None:
         """Let callbacks see the optimizers that there are now: recipes exchange them."""

@@ -49,6 +49,9 @@ class FitPosition:
     loader: dict[str, Any] = field(default_factory=dict)
     """What the loader takes into its next epoch."""
 
+    trainers_loader: dict[str, Any] = field(default_factory=dict)
+    """In a Trainer of the user's: how the epoch began, and what its loaders take into the next."""
+
     validation_due: bool = False
     """Whether, by ``val_interval_steps``, validation comes before the next batch."""
 

@@ -27,12 +27,13 @@ from brain_lightning.engine.requeue import Requeue
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
+from brain_lightning.engine.trainers_loader import TrainersLoader
 from brain_lightning.engine.training_notes import TrainingNotes, restore_notes
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.engine.uncounted_steps import steps_done
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
-from brain_lightning.parts.checkpoints.random_states import random_states
+from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
 
@@ -77,6 +78,8 @@ class FitRun:
             self.valid_tickets = BatchTickets(() if valid_loader is None else valid_loader)
         self.bar = bar or StageBar(False, {})
         self.training = TrainingStage(brain, self.train_tickets, self.bar)
+        self._trainers_loader = TrainersLoader() if epochs is None else None
+        self._left: FitPosition | None = None
         self.learning_rates = LearningRateLog()
         self.validation: EvaluationPass | None = None
         self._validated = False
@@ -158,7 +161,10 @@ class FitRun:
         brain.optimizer_step = position.optimizer_step
         brain.avg_train_loss = position.avg_train_loss
         publish(trainer, position.callback_metrics, to_loggers=False)
-        if self.epochs is None or position.epoch is None:
+        if self.epochs is None:
+            self._left = position
+            return
+        if position.epoch is None:
             return
         self._position = position
         self._first_number = position.first_number
@@ -203,9 +209,60 @@ class FitRun:
             random_states=self._states_to_go_on_with(in_validation),
             start_states=None if tickets is None else tickets.start_states,
             loader={} if tickets is None or not tickets.order else tickets.order.between_epochs(),
+            trainers_loader=self._place_of_trainers_loader(),
             validation_due=self._owes_validation(trainer),
             training_notes=self._notes.state() if self._notes and self.phase == VALIDATION else {},
         )
+
+    def _place_of_trainers_loader(self) -> dict[str, Any]:
+        loader = self._trainers_loader
+        return {} if loader is None else {"start": loader.start, "next": loader.between_epochs()}
+
+    def before_loaders(self) -> None:
+        """Be ready for the moment at which a Trainer of the user's makes its iterators."""
+        if self._trainers_loader is not None:
+            in_epoch = self._left is not None and self._left.phase == TRAINING
+            place = self._left.trainers_loader if self._left is not None and in_epoch else {}
+            self._trainers_loader.before_first_iterator(place.get("start"))
+
+    def _go_on_in_users_trainer(self, trainer: pl.Trainer, loader: TrainersLoader) -> None:
+        """Go on in the middle of an epoch, before its next batch is fetched."""
+        left, resume = self._left, self._resume
+        if left is None or left.phase != TRAINING or resume is None:
+            return
+        self._left = None
+        if left.step < trainer.num_training_batches:
+            self.open_epoch(trainer)
+            if loader.can_go_on(trainer, self._recoverables):
+                loader.go_on(trainer, left.trainers_loader["start"], left.step)
+            resume.before_first_batch(self.brain)
+            if left.validation_due:
+                internals.run_validation_loop(trainer)
+        else:
+            self._end_epoch_left(trainer, left, resume)
+            if not internals.has_more_epochs(trainer):
+                return
+            self.open_epoch(trainer)
+            loader.begin_next(trainer, left.trainers_loader["next"])
+        internals.before_next_training_batch(trainer, partial(set_random_states, random_states()))
+
+    def _begin_trainers_loader(self, trainer: pl.Trainer, loader: TrainersLoader) -> None:
+        left, self._left = self._left, None
+        if left is not None:
+            loader.begin_next(trainer, left.trainers_loader.get("next", ()))
+        else:
+            loader.begin()
+
+    def _end_epoch_left(self, trainer: pl.Trainer, left: FitPosition, resume: Resume) -> None:
+        """Do what came behind an epoch's last batch; Lightning takes the epoch for done."""
+        assert left.epoch is not None
+        self._resume = None
+        self.training.open(left.epoch)
+        self.phase = TRAINING
+        resume.before_first_batch(self.brain)
+        self._close_training(trainer)
+        if internals.validation_is_due(trainer):
+            internals.run_validation_loop(trainer)
 
     def validation_schedule(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Return what ``val_interval_steps`` goes by, for the Checkpointer's checkpoints."""
@@ -221,8 +278,11 @@ class FitRun:
 
     def _owes_validation(self, trainer: pl.Trainer) -> bool:
         """Whether the last batch was one behind which comes the validation of the interval."""
+        if self.epochs is None:
+            due = internals.validation_comes_behind(trainer, self.brain.step)
+            return due and self._validated_at != internals.total_batches(trainer)
         interval = connection_of(self.brain).settings.val_interval_steps
-        if not interval or self.epochs is None or self.valid_loader is None:
+        if not interval or self.valid_loader is None:
             return False
         total = internals.total_batches(trainer)
         return total > 0 and total % interval == 0 and self._validated_at != total
@@ -249,6 +309,9 @@ class FitRun:
         """Train nothing when the counter has no epoch left."""
         if self.is_trial:
             self.bar.enabled = False
+        elif self._trainers_loader is not None:
+            self._trainers_loader.find(trainer)
+            self._go_on_in_users_trainer(trainer, self._trainers_loader)
         elif self.epochs is not None and wanted_by_any(trainer, not self.epochs.has_next()):
             trainer.should_stop = True
 
@@ -278,6 +341,8 @@ class FitRun:
             resume.before_epoch(self.brain)
         self.training.open(epoch)
         self.phase = TRAINING
+        if self._trainers_loader is not None:
+            self._begin_trainers_loader(trainer, self._trainers_loader)
         if self.train_tickets is not None:
             replay = self._replay(self.train_tickets, resume, position)
             due = resume is not None and resume.validation_due

@@ -129,6 +129,16 @@ def set_batches_done(trainer: pl.Trainer, batches: int) -> None:
     fetcher.fetched += batches
 
 
+def training_loaders(trainer: pl.Trainer) -> list[Any]:
+    """Return the loaders that the Trainer trains with, one by one.
+
+    Why: ``trainer.train_dataloader`` has them in any container.
+    Names: ``fit_loop._combined_loader``.
+    """
+    combined = trainer.fit_loop._combined_loader
+    return [] if combined is None else list(combined.flattened)
+
+
 def begin_training_loaders(trainer: pl.Trainer) -> None:
     """Make the iterators of an epoch, as Lightning does for all but a run's first one.
 
@@ -138,6 +148,64 @@ def begin_training_loaders(trainer: pl.Trainer) -> None:
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
     iter(fetcher)
+
+
+def begins_training_loaders(trainer: pl.Trainer) -> bool:
+    """Whether Lightning will make the iterators of the epoch that begins.
+
+    Why: 2.5 does so behind an epoch that was resumed from, 2.6 does not. Names:
+    ``fit_loop.is_resuming``, ``epoch_loop.restarting``.
+    """
+    loop = trainer.fit_loop
+    resumes = getattr(loop, "is_resuming", False) or loop.epoch_loop.restarting
+    return trainer.current_epoch > 0 and not resumes
+
+
+def pass_over_batches(trainer: pl.Trainer, batches: int) -> None:
+    """Fetch batches and drop them; Lightning has counted them already.
+
+    Why: it begins a loader anew that has no state. Names: ``fit_loop._data_fetcher.iterator``.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    assert fetcher.iterator is not None
+    for _ in range(batches):
+        if next(fetcher.iterator, None) is None:
+            return
+
+
+class _FirstAct:
+    """An iterator before whose next value something is done."""
+
+    def __init__(self, iterator: Iterator[Any], act: Callable[[], None]) -> None:
+        self._iterator = iterator
+        self._act: Callable[[], None] | None = act
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+        return next(self._iterator)
+
+
+def before_next_training_batch(trainer: pl.Trainer, act: Callable[[], None]) -> None:
+    """Call ``act`` right before the next batch is fetched.
+
+    Why: resumed where a validation has been done, Lightning begins the validation loader once more
+    to count its batches, which draws a random number. Names: ``fit_loop._data_fetcher.iterator``.
+    """
+    fetcher = trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    assert fetcher.iterator is not None
+    fetcher.iterator = _FirstAct(fetcher.iterator, act)
+
+
+def has_more_epochs(trainer: pl.Trainer) -> bool:
+    """Whether the Trainer goes on to another epoch. Names: ``fit_loop.done``."""
+    return not trainer.fit_loop.done
 
 
 def total_batches(trainer: pl.Trainer) -> int:
@@ -272,6 +340,18 @@ def validation_is_due(trainer: pl.Trainer) -> bool:
     Why: as above. Names: ``epoch_loop._should_check_val_epoch``.
     """
     return bool(trainer.fit_loop.epoch_loop._should_check_val_epoch())
+
+
+def validation_comes_behind(trainer: pl.Trainer, batch: int) -> bool:
+    """Whether the Trainer validates in the middle of its epoch behind its batch number ``batch``.
+
+    Why: as above. Names: as above, and ``trainer.val_check_batch``.
+    """
+    interval = getattr(trainer, "val_check_batch", None)  # 2.5 has none before the loaders
+    if not interval or interval == float("inf") or not validation_is_due(trainer):
+        return False
+    number = total_batches(trainer) if trainer.check_val_every_n_epoch is None else batch
+    return number > 0 and number % interval == 0
 
 
 def decide_sigterm_together(trainer: pl.Trainer) -> None:

@@ -13,6 +13,7 @@ OLDEST = "2.5.0"
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = (
     "tests/contract/test_own_trainer.py",
+    "tests/contract/test_own_trainer_resumed.py",
     "tests/contract/test_lightning_checkpoints.py",
     "tests/engine",
     "tests/facade",
