@@ -476,6 +476,123 @@ def test_wrong_use_is_status_2(tmp_path, capsys, arguments):
     assert "brain-lightning doctor: error:" in capsys.readouterr().err
 
 
+UNREADABLE = {
+    "a notebook": ("train.ipynb", b'{"cells": []}', "this is a notebook"),
+    "a byte order mark with another encoding": (
+        "train.py",
+        b"\xef\xbb\xbf# -*- coding: latin-1 -*-\n",
+        "this is not Python: encoding problem",
+    ),
+    "bytes of another encoding": ("train.py", b"x = '\xe9'\n", "this is not Python: "),
+    "an unknown encoding": ("train.py", b"# -*- coding: klingon -*-\n", "unknown encoding"),
+    "UTF-16": ("train.py", "x = 1\n".encode("utf-16"), "this is not Python: "),
+    "a null byte": ("train.py", b"x = 1\x00\n", "null bytes"),
+    "nested too deeply": ("train.py", b"x = " + b"-" * 9000 + b"1\n", "nested too deeply"),
+    "Python 2": ("train.py", b"\nprint 'x'\n", "train.py:2: this is not Python: Missing"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_is_no_script_is_refused_with_its_line(tmp_path, capsys, case):
+    name, content, said = UNREADABLE[case]
+    (tmp_path / name).write_bytes(content)
+
+    assert main(["doctor", str(tmp_path / name)]) == 1
+
+    report = capsys.readouterr().out
+    assert report.startswith(f"Refused\n  {name}:")
+    assert said in report
+
+
+ODD_SYNTAX = """\
+import asyncio
+import speechbrain as sb
+class MyBrain(*[], sb.Brain):
+    async def prefetch(self):
+        async with open_it() as file:
+            return [each async for each in file]
+    def fit_batch(self, batch, /, *rest, **named):
+        match batch:
+            case {"x": x, **others} | [x, *others] if (n := len(others)) > 1:
+                return x
+            case sb.Stage.TRAIN:
+                pass
+        return super().fit_batch(batch)
+    @staticmethod
+    def evaluate_batch(): return f"{1!r:>{2}} {'a' if 1 else f'{3}'}"
+    (compute_forward, *x), y = (1, 2), 3
+class Itself(Itself): pass
+if (brain := MyBrain({}, (opt := None), run_opts=(made := {"device": "cpu"}))):
+    brain.fit(range(2), [])
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "crlf"])
+def test_odd_syntax_is_read(tmp_path, capsys, encoding):
+    text = ODD_SYNTAX.replace("\n", "\r\n") if encoding == "crlf" else ODD_SYNTAX
+    encoded = text.encode("utf-8" if encoding == "crlf" else encoding)
+    (tmp_path / "train.py").write_bytes(encoded)
+
+    assert main(["doctor", str(tmp_path / "train.py"), "--json"]) == 0
+
+    (brain,) = json.loads(capsys.readouterr().out)["brains"]
+    assert brain["overrides"].keys() == {"fit_batch", "evaluate_batch"}
+
+
+def test_an_empty_file_is_a_recipe_without_a_brain(doctor):
+    status, report = doctor({"train.py": ""})
+
+    assert status == 0
+    assert report["brains"] == []
+    assert "no subclass of Brain" in report["notes"][0]["message"]
+
+
+LOOPS = {
+    "an alias inside of what it names": ("a: &x [*x]\ntrainer: &y {callbacks: *y}\n", ""),
+    "a file that includes itself": ("a: !include:h.yaml\n", "the file includes itself"),
+    "through another one": (
+        "a: !include:other.yaml\n",
+        "the file includes itself, through other.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_files_of_hyperparameters_that_loop(doctor, case):
+    text, message = LOOPS[case]
+    other = "b: !include:h.yaml\n"
+
+    _, report = doctor({"train.py": RECIPE, "h.yaml": text, "other.yaml": other})
+
+    assert [each["message"] for each in report["refused"]] == ([message] if message else [])
+
+
+def test_every_wrong_option_is_named(doctor):
+    wrong = "precision: fp19\ndevice: 5\nmax_grad_norm: many\n"
+
+    _, report = doctor({"train.py": RECIPE, "h.yaml": wrong})
+
+    assert sorted(place[1] for place in places(report["refused"])) == [1, 2, 3]
+
+
+WRONG_ARGUMENTS = {
+    ("extra",): "'extra' stands where `--key value` is expected",
+    ("--data", "/x"): "'/x' stands where `--key value` is expected",
+    ("--lr", "[1"): "a value is not YAML: while parsing a flow sequence",
+}
+
+
+@pytest.mark.parametrize("arguments", WRONG_ARGUMENTS)
+def test_arguments_that_are_none_are_status_2(tmp_path, capsys, arguments):
+    (tmp_path / "train.py").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "h.yaml").write_text(HPARAMS, encoding="utf-8")
+
+    command = ["doctor", str(tmp_path / "train.py"), str(tmp_path / "h.yaml"), *arguments]
+
+    assert main(command) == 2
+    assert WRONG_ARGUMENTS[arguments] in capsys.readouterr().err
+
+
 def test_the_text_is_narrow_and_has_what_is_refused_first(tmp_path, capsys):
     (tmp_path / "train.py").write_text(RECIPE, encoding="utf-8")
     (tmp_path / "h.yaml").write_text(f"{HPARAMS}lr: 3\n", encoding="utf-8")

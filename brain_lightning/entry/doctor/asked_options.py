@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ruamel.yaml
+from ruamel.yaml.error import YAMLError
 
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
@@ -68,7 +69,7 @@ def parse_command_line(arguments: Sequence[str]) -> tuple[RunOptions, dict[str, 
     Raises
     ------
     WrongCommandLineError
-        When an option has a wrong value.
+        When an option has a wrong value, or something stands there that is no option.
     """
     said = io.StringIO()
     try:
@@ -77,8 +78,22 @@ def parse_command_line(arguments: Sequence[str]) -> tuple[RunOptions, dict[str, 
     except SystemExit as error:
         last = said.getvalue().strip().rpartition("\n")[2]
         raise WrongCommandLineError(re.sub(r"^.*?error: ", "", last)) from error
-    overrides = ruamel.yaml.YAML(typ="safe", pure=True).load(text) or {}
-    return options, dict(overrides)
+    return options, _read_overrides(text)
+
+
+def _read_overrides(text: str) -> dict[str, Any]:
+    """Read what the parser made of `--key value` pairs that are no run options."""
+    try:
+        overrides = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        said = " ".join(str(error).split())
+        raise WrongCommandLineError(f"a value is not YAML: {said}") from error
+    if not isinstance(overrides or {}, dict):
+        raise WrongCommandLineError(
+            f"{text.strip()!r} stands where `--key value` is expected (an abbreviated run option "
+            "does not count)."
+        )
+    return dict(overrides or {})
 
 
 def asked_options(nodes: HyperparameterNodes | None, run_opts: RunOptions) -> AskedOptions:
@@ -106,16 +121,23 @@ def _wrong_values(asked: AskedOptions) -> Iterator[Finding]:
         for name, value in asked.values.items()
         if name not in ("device", "trainer") and not isinstance(value, NamedObject)
     }
-    if asked.get("device") == "cpu":
-        plain["device"] = "cpu"
+    device = asked.get("device")
+    if device == "cpu" or not isinstance(device, (str, NamedObject, type(None))):
+        plain["device"] = device  # none that any machine has
     else:
         plain.update({"device": "cpu", **_without_fp16(plain)})
     with contextlib.suppress(TypeError):
-        try:
-            resolve_options(hparams=plain)
-        except OptionError as error:
-            name = next((each for each in plain if str(error).startswith(each)), "")
-            yield Finding(str(error).rstrip("."), asked.place_of(name))
+        while True:
+            try:
+                resolve_options(hparams=plain)
+            except OptionError as error:
+                name = next((each for each in plain if str(error).startswith(each)), "")
+                yield Finding(str(error).rstrip("."), asked.place_of(name))
+                if not name:
+                    return
+                plain[name] = default_values()[name] if name != "device" else "cpu"
+            else:
+                return
 
 
 def _without_fp16(values: Mapping[str, Any]) -> dict[str, Any]:

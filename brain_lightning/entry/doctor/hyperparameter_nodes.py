@@ -40,6 +40,10 @@ class HyperparameterNodes:
     objects: list[NamedObject] = field(default_factory=list)
     placeholders: list[tuple[str, Place]] = field(default_factory=list)
     problems: list[Finding] = field(default_factory=list)
+    included_by: tuple[Path, ...] = ()
+    """The files through which this one is included."""
+    walked: set[int] = field(default_factory=set)
+    """Identities of the nodes that were looked at: an alias may stand inside of what it names."""
 
     def value(self, key: str) -> Any:
         """Return the value of a key, as far as it is plain; objects are ``NamedObject``."""
@@ -73,13 +77,19 @@ class HyperparameterNodes:
                 return NamedObject(kind[1:-1], tag[len(kind) :], self.place(node))
         if tag in ("!ref", "!copy"):
             return self._referenced(str(node.value), seen)
-        if isinstance(node, MappingNode):
-            return {str(key.value): self._plain(value, seen) for key, value in node.value}
-        if isinstance(node, SequenceNode):
-            return [self._plain(item, seen) for item in node.value]
+        if isinstance(node, (MappingNode, SequenceNode)):
+            return self._plain_collection(node, seen)
         if tag.startswith("!") or getattr(node, "style", None) in ("'", '"', "|", ">"):
             return node.value
         return read_scalar(node.value)
+
+    def _plain_collection(self, node: MappingNode | SequenceNode, seen: tuple[str, ...]) -> Any:
+        if str(id(node)) in seen:
+            return None  # an alias inside of what it names
+        inside = (*seen, str(id(node)))
+        if isinstance(node, MappingNode):
+            return {str(key.value): self._plain(value, inside) for key, value in node.value}
+        return [self._plain(item, inside) for item in node.value]
 
     def _referenced(self, reference: str, seen: tuple[str, ...]) -> Any:
         found = _REFERENCE.fullmatch(reference.strip())
@@ -89,7 +99,7 @@ class HyperparameterNodes:
 
 
 def read_hyperparameters(
-    path: Path, overrides: Mapping[str, Any] | None = None
+    path: Path, overrides: Mapping[str, Any] | None = None, included_by: tuple[Path, ...] = ()
 ) -> HyperparameterNodes:
     """Read a file of hyperparameters.
 
@@ -99,13 +109,15 @@ def read_hyperparameters(
         The file.
     overrides:
         Values of the command line, in place of the file's.
+    included_by:
+        The files through which this one is included.
 
     Raises
     ------
     UnreadableFileError
         When it is no YAML, or no mapping; with the line.
     """
-    nodes = HyperparameterNodes(path)
+    nodes = HyperparameterNodes(path, included_by=included_by)
     given = dict(overrides or {})
     root = _compose(path)
     for key, value in root.value:
@@ -152,6 +164,9 @@ def _compose(path: Path) -> MappingNode:
 
 
 def _walk(nodes: HyperparameterNodes, node: Node, key: str) -> None:
+    if id(node) in nodes.walked:
+        return
+    nodes.walked.add(id(node))
     tag = str(node.tag)
     for kind in _OBJECT_TAGS:
         if tag.startswith(kind):
@@ -188,11 +203,14 @@ def _include(nodes: HyperparameterNodes, node: Node, name: str) -> None:
         message = f"the file {name} that is included here is not at {path}"
         nodes.problems.append(Finding(message, nodes.place(node)))
         return
-    if path.resolve() == nodes.path.resolve():
-        nodes.problems.append(Finding("the file includes itself", nodes.place(node)))
+    outer = (*nodes.included_by, nodes.path)
+    if path.resolve() in [each.resolve() for each in outer]:
+        through = ", ".join(each.name for each in outer[1:])
+        message = "the file includes itself" + (f", through {through}" if through else "")
+        nodes.problems.append(Finding(message, nodes.place(node)))
         return
     overrides = nodes._plain(node, ()) if isinstance(node, MappingNode) else {}
-    inside = read_hyperparameters(path, overrides if isinstance(overrides, dict) else {})
+    inside = read_hyperparameters(path, overrides if isinstance(overrides, dict) else {}, outer)
     nodes.objects += inside.objects
     nodes.placeholders += inside.placeholders
     nodes.problems += inside.problems

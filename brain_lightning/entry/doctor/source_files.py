@@ -67,6 +67,9 @@ def parse_file(path: Path) -> SourceFile:
     UnreadableFileError
         When it is no Python, with the line.
     """
+    if path.suffix == ".ipynb":
+        problem = "this is a notebook: save it as a script, as `jupyter nbconvert --to script` does"
+        raise UnreadableFileError(problem, Place(path, 1))
     try:
         with tokenize.open(path) as file:  # as the interpreter: with the encoding it declares
             tree = ast.parse(file.read(), str(path))
@@ -76,6 +79,9 @@ def parse_file(path: Path) -> SourceFile:
         ) from error
     except (UnicodeDecodeError, ValueError) as error:
         raise UnreadableFileError(f"this is not Python: {error}", Place(path, 1)) from error
+    except (RecursionError, MemoryError) as error:
+        problem = "this is nested too deeply for Python to read"
+        raise UnreadableFileError(problem, Place(path, 1)) from error
     source = SourceFile(path, tree)
     for node in ast.walk(tree):
         _note_import(source, node)
