@@ -1,0 +1,5 @@
+"""A package in a package."""
+
+from .numbers import shift
+
+__all__ = ["shift"]
