@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import speechbrain
 import torch
 
 import brain_lightning
+from brain_lightning.entry.interop.replacing import our_names_in_speechbrain
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -81,6 +83,30 @@ def test_mutable_defaults_are_not_shared_between_calls(kind, is_shared) -> None:
     defaults = kind.evaluate.__defaults__
     assert ({"ckpt_prefix": None} in defaults) == is_shared
     assert asked == [{"ckpt_prefix": None}] * 2
+
+
+@pytest.mark.parametrize(("kind", "calls_it"), [(_Brain, False), (_Native, True)])
+def test_functions_put_into_speechbrains_modules(
+    kind, calls_it, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaders = speechbrain.dataio.dataloader
+    makes, called = loaders.make_dataloader, []
+
+    def of_the_recipe(*args, **kwargs):
+        called.append("function")
+        return makes(*args, **kwargs)
+
+    class Recipe(kind):
+        def make_dataloader(self, *args, **kwargs):
+            called.append("method")
+            return super().make_dataloader(*args, **kwargs)
+
+    monkeypatch.setattr(loaders, "make_dataloader", of_the_recipe)
+    with our_names_in_speechbrain() if kind is _Brain else nullcontext():
+        brain = Recipe({"model": torch.nn.Linear(1, 1)}, run_opts={"device": "cpu"})
+        brain.evaluate([torch.ones(1)], progressbar=False)
+
+    assert called == (["method", "function"] if calls_it else ["method"])
 
 
 @pytest.mark.parametrize("kind", [_Brain, _Native])

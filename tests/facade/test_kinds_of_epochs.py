@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import speechbrain
 import torch
@@ -100,6 +101,31 @@ def events_of(base: type[Any], counter_base: type[Any], kind: str) -> Events:
     brain.fit(epochs, data, data[:1])
     brain.fit(epochs, data, data[:1])
     return [*events, ("left", brain.optimizer_step, getattr(epochs, "current", None))]
+
+
+NUMBERS: dict[str, Callable[[], Iterable[Any]]] = {
+    "tensors": lambda: torch.arange(1, 3),
+    "tensors of one": lambda: torch.arange(1, 3).unsqueeze(1),
+    "numpy's": lambda: np.arange(1, 3),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_of_other_kinds_reach_the_hooks_as_integers(kind: str) -> None:
+    kinds = {}
+    for base in (brain_lightning.Brain, speechbrain.Brain):
+        events: Events = []
+        brain = brain_class(base, events)(
+            {"model": torch.nn.Linear(2, 1)},
+            functools.partial(torch.optim.SGD, lr=0.1),
+            run_opts={"noprogressbar": True, "device": "cpu"},
+        )
+        brain.fit(NUMBERS[kind](), [torch.ones(2)])
+        assert [int(event[-1]) for event in events] == [1, 1, 2, 2]
+        kinds[base] = {type(event[-1]) for event in events}
+
+    assert kinds[brain_lightning.Brain] == {int}
+    assert int not in kinds[speechbrain.Brain]
 
 
 @pytest.mark.parametrize("kind", KINDS)
