@@ -299,6 +299,8 @@ class BrainModule(BrainGovernedModule):
     def _see_accumulation(self) -> None:
         if isinstance(self._step, AutomaticStep):
             self._step.grad_accumulation_factor = self.trainer.accumulate_grad_batches
+            # DeepSpeed's engine divides what Lightning 2.6 has divided.
+            self._step.is_divided_again = self.trainer.strategy.handles_gradient_accumulation
 
     def _see_optimizers(self) -> None:
         """Let callbacks see the optimizers that there are now: recipes exchange them."""
@@ -387,19 +389,23 @@ class BrainModule(BrainGovernedModule):
         """Step as ``optimizers_step`` does; what is left over at an epoch's end is not stepped."""
         step, brain = self._step, self.brain
         assert isinstance(step, AutomaticStep)
-        if step.will_step():
+        steps = step.will_step()
+        # DeepSpeed is told of each batch, and knows itself when it steps.
+        if steps or self.trainer.strategy.handles_gradient_accumulation:
             optimizer.step(closure=optimizer_closure)
-            optimizer.zero_grad(set_to_none=True)
-            brain.optimizer_step += 1
         else:
             optimizer_closure()
+        if steps:
+            optimizer.zero_grad(set_to_none=True)
+            brain.optimizer_step += 1
         self._run.count_batch(step.finish())
         self._step_counter.set_inside_step(brain.optimizer_step)
 
     @override
     def on_after_backward(self) -> None:
         """End the batch here where its gradients only accumulate: no step will follow."""
-        if self.automatic_optimization and self._accumulates():
+        follows = self.trainer.strategy.handles_gradient_accumulation
+        if self.automatic_optimization and self._accumulates() and not follows:
             self._run.count_batch(self._step.finish())
 
     def _accumulates(self) -> bool:
@@ -528,6 +534,14 @@ class BrainModule(BrainGovernedModule):
             ValueError: the checkpoint was not saved from a Brain, or has its weights only.
         """
         resumes = self.trainer.state.fn == "fit" and not self._is_in_users_trainer
+        loads_late = self.trainer.strategy.restore_checkpoint_after_setup
+        if resumes and loads_late and self.trainer.ckpt_path is not None:
+            raise ValueError(
+                f"Brain.fit() cannot go on from {self.trainer.ckpt_path} with "
+                f"{type(self.trainer.strategy).__name__}, which loads a checkpoint behind the "
+                "recipe's set-up. Leave out ckpt_path; a Trainer of your own, "
+                "Trainer.fit(BrainModule(brain), ..., ckpt_path=...), can."
+            )
         self._checkpoint.read(checkpoint, self._fit_run, resumes)
         if self._steps is None:
             return

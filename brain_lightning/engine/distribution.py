@@ -49,6 +49,8 @@ def check_strategy(brain: BrainProtocol) -> None:
     strategy = strategy_in(trainer)
     if strategy == DEEPSPEED:
         _require_deepspeed()
+        if brain.skip_nonfinite_grads:
+            logger.warning("skip_nonfinite_grads is ignored: DeepSpeed keeps the gradients.")
     if strategy in (None, DDP):
         return
     assert strategy is not None

@@ -74,6 +74,19 @@ def logged_step(trainer: pl.Trainer) -> int:
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
 
 
+def values_to_be_logged(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return what the loggers will get of the batch in progress, behind all hooks at its end.
+
+    Why: a checkpoint that is saved in such a hook comes before. Names:
+    ``trainer._logger_connector``, ``module._current_fx_name``.
+    """
+    connector = trainer._logger_connector
+    is_in_hook = trainer.lightning_module._current_fx_name == "on_train_batch_end"
+    if not (trainer.training and is_in_hook and connector.should_update_logs):
+        return {}
+    return dict(connector.metrics["log"])
+
+
 @contextmanager
 def logged_at_the_last_step(trainer: pl.Trainer, optimizer_step: int) -> Iterator[None]:
     """Let what is logged in the block belong to the last of ``optimizer_step`` steps.

@@ -13,6 +13,8 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from brain_lightning.ground.ranks import if_main_process
 logger = get_logger(__name__)
 
 _FILE, _KEPT = "metrics.csv", ".metrics.csv.kept"
+_POINTS = "_brain_lightning_points"
 Row = dict[str, str]
 
 
@@ -37,6 +40,8 @@ def logger_states(trainer: pl.Trainer) -> list[dict[str, Any]]:
         if isinstance(each, CSVLogger):
             each.save()
             state["rows"] = len(_read(Path(each.log_dir) / _FILE))
+        if isinstance(each, TensorBoardLogger):
+            state["points"] = [*vars(each).get(_POINTS, ()), *_points_to_come(trainer)]
         states.append(state)
     return states
 
@@ -62,6 +67,8 @@ class LoggerContinuation:
         self._choosing: set[int] = set()
         self._kept: dict[int, Path] = {}
         for each in trainer.loggers if if_main_process() else ():
+            if isinstance(each, TensorBoardLogger):
+                _keep_points(each)
             if isinstance(each, (CSVLogger, TensorBoardLogger)) and not internals.is_open(each):
                 if internals.chooses_version(each):
                     self._choosing.add(id(each))
@@ -92,6 +99,7 @@ class LoggerContinuation:
                 _tell_of_another_run(each, state["version"])
             if isinstance(each, TensorBoardLogger) and each.version == state["version"]:
                 _leave_out_from(each, trainer.global_step)
+                _log_again(each, state.get("points", ()), trainer.global_step)
             if isinstance(each, CSVLogger) and id(each) in self._kept:
                 _go_on_in_file(each, self._kept.pop(id(each)), int(state.get("rows", 0)))
         self.begin()
@@ -127,14 +135,49 @@ def _leave_out_from(each: TensorBoardLogger, step: int) -> None:
 
     What ``SummaryWriter(purge_step=step)`` writes first, for a writer that there is already.
     """
-    try:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-    except ImportError:  # Lightning then writes with tensorboardX
-        return
     files = each.experiment.file_writer
-    if files is not None:
-        files.add_event(Event(step=step, file_version="brain.Event:2"))
-        files.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+    if files is None:
+        return
+    # Lightning writes with tensorboardX where there is no tensorboard.
+    is_by_tensorboardx = type(files).__module__.startswith("tensorboardX")
+    kind = "tensorboardX.proto" if is_by_tensorboardx else "tensorboard.compat.proto"
+    events = import_module(f"{kind}.event_pb2")
+    files.add_event(events.Event(step=step, file_version="brain.Event:2"))
+    start = events.SessionLog(status=events.SessionLog.START)
+    files.add_event(events.Event(step=step, session_log=start))
+
+
+def _keep_points(each: TensorBoardLogger) -> None:
+    """Remember what is logged for the last step: where gradients accumulate, that is several times.
+
+    A checkpoint may be saved in between, and TensorBoard can leave out whole steps only.
+    """
+    if _POINTS not in vars(each):
+        vars(each)[_POINTS] = []
+        vars(each)["log_metrics"] = partial(_log_and_remember, each)
+
+
+def _points_to_come(trainer: pl.Trainer) -> list[tuple[int, dict[str, Any]]]:
+    values = internals.values_to_be_logged(trainer)
+    return [(internals.logged_step(trainer), _numbers(values))] if values else []
+
+
+def _log_and_remember(
+    each: TensorBoardLogger, metrics: Mapping[str, Any], step: int | None = None
+) -> None:
+    points = vars(each)[_POINTS]
+    if step is not None:
+        points[:] = [point for point in points if point[0] >= step - 1]
+        points.append((step, _numbers(metrics)))
+    type(each).log_metrics(each, metrics, step)
+
+
+def _log_again(
+    each: TensorBoardLogger, points: Sequence[tuple[int, dict[str, Any]]], step: int
+) -> None:
+    for number, values in points:
+        if number >= step:
+            each.log_metrics(values, number)
 
 
 def _go_on_in_file(each: CSVLogger, kept: Path, known: int) -> None:
@@ -156,6 +199,11 @@ def _go_on_in_file(each: CSVLogger, kept: Path, known: int) -> None:
             log_metrics(dict(metrics), step)
 
     vars(writer)["log_metrics"] = log_what_is_not_there
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    plain = {name: _number(value) for name, value in metrics.items()}
+    return {name: value for name, value in plain.items() if isinstance(value, (int, float))}
 
 
 def _number(value: Any) -> Any:

@@ -91,7 +91,8 @@ class ModuleCheckpoint:
         for name in _WEIGHTS:
             if name in checkpoint:
                 checkpoint[name] = current_keys(checkpoint[name], self._brain.modules, present)
-        checkpoint["state_dict"] = with_weights(checkpoint, present)
+        if "state_dict" in checkpoint:  # DeepSpeed has files of its own for it, and has read them
+            checkpoint["state_dict"] = with_weights(checkpoint, present)
         self._waiting = checkpoint.get(KEY)
         if not resumes:
             return

@@ -70,6 +70,8 @@ class AutomaticStep:
         self._brain = brain
         self._pending: tuple[Any, Any, torch.Tensor, bool] | None = None
         self.grad_accumulation_factor = brain.grad_accumulation_factor
+        self.is_divided_again = False
+        """Whether the strategy divides the loss by the factor, as Lightning does before it."""
 
     def will_step(self) -> bool:
         """Whether the batch that comes next is one after which the optimizer steps."""
@@ -86,7 +88,7 @@ class AutomaticStep:
             outputs, loss = self._compute(batch, should_step)
         brain.check_loss_isfinite(brain.scaler.scale(loss / factor))
         self._pending = (batch, outputs, loss, should_step)
-        return loss
+        return loss * factor if self.is_divided_again else loss
 
     def _compute(self, batch: Any, should_step: bool) -> tuple[Any, torch.Tensor]:
         brain = self._brain

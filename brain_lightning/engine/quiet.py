@@ -42,6 +42,9 @@ _ABOUT_THE_MODULE = (
     r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding",
     r"You have overridden `transfer_batch_to_device` in `LightningModule` but have passed in a",
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
+    # What Brain overrides does nothing that DeepSpeed would have to do.
+    r"You have overridden the `LightningModule\.backward` hook but it will be ignored since DeepSpeed",
+    r"Since DeepSpeed handles gradient clipping internally",
 )
 
 

@@ -22,6 +22,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.logger_continuation import logger_states
 from brain_lightning.engine.module_counters import restore_counters
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
+from brain_lightning.engine.shown_rates import show_rates, shown_rates
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.ground.failure_board import session_of_group
 from brain_lightning.ground.loggers import get_logger
@@ -58,6 +59,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "module_counters": {},
         "callbacks": {},
         "callback_checkpoint": {},
+        "shown_rates": shown_rates(brain.checkpointer),
         "train_logs": train_log_sizes(brain, connection_of(brain).repeated_lines),
     }
     counters = connection_of(brain).module_counters
@@ -195,8 +197,10 @@ class Resume:
     def restore_modules(self, brain: BrainProtocol) -> None:
         """Set what the modules have outside of their ``state_dict``: counts, and gradients.
 
-        Behind an epoch those are of optimizers that are frozen, which nobody has zeroed.
+        Behind an epoch those are of optimizers that are frozen, which nobody has zeroed. Schedulers
+        get back what they show.
         """
+        show_rates(brain.checkpointer, self._state.get("shown_rates", {}))
         restore_counters(brain.modules, self._state.get("module_counters", {}))
         gradients = self._state["gradients"]
         for name, parameter in brain.modules.named_parameters():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +38,18 @@ class Cut(SmallBrain):
         return loss
 
 
-def run(folder: Path, logger: Any, left: int = -1, interval: int = 2) -> None:
+def run(
+    folder: Path, logger: Any, left: int = -1, interval: int = 2, accumulation: int = 1
+) -> None:
     brain = small_brain(
         folder,
         Cut,
         saves=True,
-        options={"ckpt_interval_steps": interval, "async_checkpoint": False},
+        options={
+            "ckpt_interval_steps": interval,
+            "grad_accumulation_factor": accumulation,
+            "async_checkpoint": False,
+        },
         logger=logger,
         log_every_n_steps=1,
     )
@@ -88,16 +96,17 @@ def test_a_run_that_begins_anew_gets_a_version_of_its_own(tmp_path: Path) -> Non
     assert rows(files[0]) == rows(files[1])
 
 
-@pytest.mark.parametrize("version", [None, "mine"])
-def test_tensorboard(tmp_path: Path, version: str | None) -> None:
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-        (version,) = (folder / "lightning_logs").iterdir()
-        events = EventAccumulator(str(version)).Reload()
-        names = events.Tags()["scalars"]
-        return {name: [(each.step, each.value) for each in events.Scalars(name)] for name in names}
+    (version,) = (folder / "lightning_logs").iterdir()
+    events = EventAccumulator(str(version)).Reload()
+    names = events.Tags()["scalars"]
+    return {name: [(each.step, each.value) for each in events.Scalars(name)] for name in names}
 
+
+@pytest.mark.parametrize("version", [None, "mine"])
+def test_tensorboard(tmp_path: Path, version: str | None) -> None:
     def logger(folder: Path) -> Any:
         return TensorBoardLogger(folder, version=version) if version else "tensorboard"
 
@@ -113,6 +122,47 @@ def test_tensorboard(tmp_path: Path, version: str | None) -> None:
     assert scalars(tmp_path / "cut") == scalars(tmp_path / "whole")
     steps = [step for step, _ in scalars(tmp_path / "cut")["loss"]]
     assert steps == list(range(3 * BATCHES))
+
+
+def test_tensorboard_where_gradients_accumulate(tmp_path: Path) -> None:
+    """Several batches have one step; the checkpoint is saved behind the first of them."""
+    run(tmp_path / "whole", "tensorboard", interval=1, accumulation=3)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", "tensorboard", 5, interval=1, accumulation=3)
+    time.sleep(1)  # as above
+    run(tmp_path / "cut", "tensorboard", interval=1, accumulation=3)
+    found, expected = scalars(tmp_path / "cut"), scalars(tmp_path / "whole")
+    assert len(expected["loss"]) == 3 * BATCHES
+    # Points of one step may come in another order, and Lightning adds the epoch to each.
+    for name in expected.keys() - {"epoch"}:
+        assert sorted(found[name]) == sorted(expected[name]), name
+
+
+def test_tensorboardx_leaves_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning writes with it where tensorboard is not installed."""
+    from tensorboard.compat.proto import event_pb2
+
+    from brain_lightning.engine.logger_continuation import _leave_out_from
+
+    added: list[Any] = []
+
+    class FileWriter:
+        def add_event(self, event: Any) -> None:
+            added.append(event)
+
+    FileWriter.__module__ = "tensorboardX.writer"
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.ModuleType("tensorboardX"))
+    monkeypatch.setitem(sys.modules, "tensorboardX.proto", types.ModuleType("tensorboardX.proto"))
+    own = types.ModuleType("tensorboardX.proto.event_pb2")
+    vars(own).update(Event=event_pb2.Event, SessionLog=event_pb2.SessionLog)
+    monkeypatch.setitem(sys.modules, own.__name__, own)
+    logger = TensorBoardLogger(tmp_path)
+    monkeypatch.setattr(logger.experiment, "file_writer", FileWriter())
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
+
+    _leave_out_from(logger, 7)
+    assert [each.step for each in added] == [7, 7]
+    assert added[1].session_log.status == event_pb2.SessionLog.START
 
 
 class CutBetweenEpochs(SmallBrain):
