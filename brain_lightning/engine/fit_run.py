@@ -211,8 +211,13 @@ class FitRun:
             loader={} if tickets is None or not tickets.order else tickets.order.between_epochs(),
             trainers_loader=self._place_of_trainers_loader(),
             validation_due=self._owes_validation(trainer),
-            training_notes=self._notes.state() if self._notes and self.phase == VALIDATION else {},
+            training_notes=self.training_notes,
         )
+
+    @property
+    def training_notes(self) -> dict[str, Any]:
+        """What the recipe noted at the end of TRAIN, while the VALID stage behind it lasts."""
+        return self._notes.state() if self._notes and self.phase == VALIDATION else {}
 
     def _place_of_trainers_loader(self) -> dict[str, Any]:
         loader = self._trainers_loader
@@ -335,7 +340,8 @@ class FitRun:
         position, self._position = self._position, None
         if position is not None and position.phase == VALIDATION:
             self._pass_over_training(epoch, resume)
-            restore_notes(self.brain, position.training_notes)
+            notes = position.training_notes
+            restore_notes(self.brain, notes if resume is None else resume.training_notes(notes))
             return
         if resume is not None:
             resume.before_epoch(self.brain)

@@ -26,6 +26,10 @@ class RankStates:
     random_states: list[dict[str, Any]] = field(default_factory=list)
     loaders: list[dict[str, Any] | None] = field(default_factory=list)
     """Where each process's training loader was, as far as loaders do not save that themselves."""
+    module_counters: list[dict[str, Any]] = field(default_factory=list)
+    """What each process's modules counted beside their state."""
+    training_notes: list[dict[str, Any]] = field(default_factory=list)
+    """What the recipe noted on each Brain at the end of TRAIN, for the validation in progress."""
     gradients: dict[str, torch.Tensor] | None = None
     """What waits for a step, of all processes; None when it is the same on all of them."""
 
@@ -47,18 +51,28 @@ def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator
     if brain in _gathered or not runs_among_others(brain):
         yield
         return
-    states = states_of_all_ranks(random_states())
-    run = connection_of(brain).fit_run
-    loaders = states_of_all_ranks(None if run is None else run.loader_place)
+    everyones = states_of_all_ranks(_own_states(brain))
     mean = whole_gradients(brain.modules)
     if mean is None and gradients:
         mean = _mean_gradients(brain)
-    _gathered[brain] = RankStates(states, loaders, mean)
+    by_kind = {kind: [own[kind] for own in everyones] for kind in everyones[0]}
+    _gathered[brain] = RankStates(**by_kind, gradients=mean)
     try:
         with others_at_hand(brain.checkpointer):
             yield
     finally:
         del _gathered[brain]
+
+
+def _own_states(brain: BrainProtocol) -> dict[str, Any]:
+    connection = connection_of(brain)
+    run, counters = connection.fit_run, connection.module_counters
+    return {
+        "random_states": random_states(),
+        "loaders": None if run is None else run.loader_place,
+        "module_counters": {} if counters is None else counters.changed(brain.modules),
+        "training_notes": {} if run is None else run.training_notes,
+    }
 
 
 def states_of_all_ranks(own: Any) -> list[Any]:

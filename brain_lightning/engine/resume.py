@@ -56,6 +56,8 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "states_before_batch_ahead": None,
         "loader": None,
         "loaders_of_ranks": ranks.loaders,
+        "module_counters_of_ranks": ranks.module_counters,
+        "training_notes_of_ranks": ranks.training_notes,
         "module_counters": {},
         "callbacks": {},
         "callback_checkpoint": {},
@@ -201,7 +203,8 @@ class Resume:
         get back what they show.
         """
         show_rates(brain.checkpointer, self._state.get("shown_rates", {}))
-        restore_counters(brain.modules, self._state.get("module_counters", {}))
+        counters = self._own("module_counters_of_ranks", self._state.get("module_counters", {}))
+        restore_counters(brain.modules, counters)
         gradients = self._state["gradients"]
         for name, parameter in brain.modules.named_parameters():
             if name in gradients:
@@ -223,9 +226,21 @@ class Resume:
     @property
     def loader(self) -> dict[str, Any] | None:
         """Where this process's training loader was, if it did not save that by itself."""
-        of_ranks = self._state.get("loaders_of_ranks") or [self._state.get("loader")]
+        # With the main process's random states another one would go on drawing the same.
+        of_main = self._state.get("loader") if get_rank() in (None, 0) else None
+        place: dict[str, Any] | None = self._own("loaders_of_ranks", of_main)
+        return place
+
+    def training_notes(self, of_main: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the recipe noted on this process's Brain, else what on the main one's."""
+        notes: Mapping[str, Any] = self._own("training_notes_of_ranks", of_main)
+        return notes
+
+    def _own(self, name: str, of_main: Any) -> Any:
+        """Return this process's part of a list by rank, else the main process's."""
+        of_ranks = self._state.get(name, ())
         rank = get_rank() or 0
-        return of_ranks[rank] if rank < len(of_ranks) else None
+        return of_ranks[rank] if rank < len(of_ranks) else of_main
 
     @property
     def validation_due(self) -> bool:

@@ -45,8 +45,22 @@ class Saving(Regression, sb.Brain):
             self.checkpointer.save_and_keep_only(meta={"loss": stage_loss}, min_keys=["loss"])
 
 
+class Counting(torch.nn.Module):
+    """Counts beside its state, otherwise in each process, as dropout masks are counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.used += 1 + torch.distributed.get_rank()
+        return inputs * (1 + 0.1 * (self.used % 5))
+
+
 def without_buffers() -> torch.nn.Module:
     return torch.nn.Sequential(
+        Counting(),
         torch.nn.Linear(INPUTS, HIDDEN),
         torch.nn.ReLU(),
         torch.nn.Dropout(0.3),
@@ -68,7 +82,9 @@ def weights(
             torch.randn(7)  # a new process has drawn something else
         # DDP leaves buffers alone while gradients accumulate, and a checkpoint has the main
         # process's: with buffers such a resume is not exact.
-        model = without_buffers() if "grad_accumulation_factor" in options else network()
+        model: torch.nn.Module = torch.nn.Sequential(Counting(), network())
+        if "grad_accumulation_factor" in options:
+            model = without_buffers()
         counter = sb.EpochCounter(3)
         checkpointer = sb.Checkpointer(folder, {"model": model, "counter": counter})
         run_opts = {
