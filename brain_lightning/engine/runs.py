@@ -197,17 +197,18 @@ def _plain_termination() -> Iterator[None]:
     """End by the signal where Lightning, having stopped behind a batch, exits with status 0.
 
     A scheduler would take the job for a finished one. A handler of the user's has been called by
-    then, and keeps Lightning's exception.
+    then, and keeps Lightning's exception, with the status that shells give such an end.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM) if in_main_thread else None
     try:
         yield
-    except SIGTERMException:
+    except SIGTERMException as error:
         if handler is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGTERM)
+        error.code = error.code or 128 + signal.SIGTERM
         raise
 
 

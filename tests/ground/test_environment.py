@@ -26,7 +26,7 @@ def no_programs(monkeypatch):
 def test_without_pip_and_git(no_programs):
     text = get_environment_description()
     assert f"torch=={importlib.metadata.version('torch')}\n" in text
-    assert "Could not get git revision" in text
+    assert "\nCould not get git revision\n====" in text
     assert sys.version in text
 
 

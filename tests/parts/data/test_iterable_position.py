@@ -72,6 +72,22 @@ def test_an_epoch_that_was_over_has_no_more(tmp_path):
     assert as_lists(again) == as_lists(loader)
 
 
+def test_a_state_that_looks_the_same_at_both_ends_begins_again(tmp_path):
+    class Wrapping(Stateful):
+        def state_dict(self):
+            return {"order": self.order, "read": self.read % 10}
+
+    for kind, left in ((Wrapping, 5), (Stateful, 0)):
+        loader = SaveableDataLoader(kind(1), batch_size=2)
+        batches = iter(loader)
+        for _ in range(5):
+            next(batches)
+        loader.save(tmp_path / "x")
+        again = SaveableDataLoader(kind(1), batch_size=2)
+        again.load(tmp_path / "x", False)
+        assert len(list(again)) == left
+
+
 def test_the_end_of_an_epoch_is_not_resumed(tmp_path):
     loader = SaveableDataLoader(Stateful(1), batch_size=4)
     next(iter(loader))
