@@ -43,7 +43,7 @@ _ABOUT_THE_MODULE = (
     r"You have overridden `transfer_batch_to_device` in `LightningModule` but have passed in a",
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",
     # What Brain overrides does nothing that DeepSpeed would have to do.
-    r"You have overridden the `LightningModule\.backward` hook but it will be ignored since DeepSpeed",
+    r"You have overridden the `LightningModule\.backward` hook but it will be ignored since",
     r"Since DeepSpeed handles gradient clipping internally",
 )
 

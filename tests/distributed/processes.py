@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,9 @@ class Processes:
         taken = time.monotonic() - self._started
         for process, code in zip(self.running, codes, strict=True):
             if code is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                # Its end may have been seen by the server only, in this moment.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         outputs = [file.read_text(errors="replace") for file in self._files]
         return Outcome(codes, outputs, taken)
@@ -150,7 +153,9 @@ class Processes:
 def _started(
     command: Sequence[str], environment: Mapping[str, str], file: Path
 ) -> subprocess.Popen[bytes] | ForkedProgram:
-    if command[:3] == [sys.executable, "-u", "-m"] and command[3].startswith("tests."):
+    is_of_tests = command[:3] == [sys.executable, "-u", "-m"] and command[3].startswith("tests.")
+    # Where other packages are found, others are imported.
+    if is_of_tests and environment["PYTHONPATH"] == clean_environment()["PYTHONPATH"]:
         return ForkedProgram(command[3:], environment, file)
     with file.open("w") as output:
         return subprocess.Popen(
