@@ -450,6 +450,42 @@ def test_torch_distributed_and_methods_put_on_objects_are_seen(doctor):
     assert report["brains"][0]["overrides"]["fit_batch"] == "train.py:29"
 
 
+@pytest.mark.parametrize("owner", ["sb.Brain", "sb.core.Brain", "core.Brain", "Own"])
+def test_methods_put_on_brain_itself_are_in_every_class(doctor, owner):
+    patched = RECIPE.replace(
+        "import speechbrain as sb\n",
+        "import speechbrain as sb\nimport speechbrain.core as core\nOwn = sb.Brain\n"
+        f"{owner}.optimizers_step = print\n",
+    )
+
+    status, report = doctor({"train.py": patched, "h.yaml": HPARAMS}, "--optimization=automatic")
+
+    assert status == 1
+    assert report["brains"][0]["overrides"]["optimizers_step"] == "train.py:6"
+
+
+INIT_OPTIMIZERS = {
+    "a dictionary": ("self.optimizers_dict = {'a': self.a, 'b': self.b}", 2),
+    "filled one by one": (
+        "self.optimizers_dict = {}\n        self.optimizers_dict['a'] = 1\n"
+        "        if True:\n            self.optimizers_dict['b'] = 2",
+        2,
+    ),
+    "attributes": ("self.a = self.hparams.opt_class([])", 1),
+    "nothing that can be counted": ("make(self)", None),
+}
+
+
+@pytest.mark.parametrize("case", INIT_OPTIMIZERS)
+def test_optimizers_are_counted(doctor, case):
+    body, number = INIT_OPTIMIZERS[case]
+    method = f"    def init_optimizers(self):\n        {body}\n\n    def compute_forward"
+
+    _, report = doctor({"train.py": RECIPE.replace("    def compute_forward", method, 1)})
+
+    assert report["brains"][0]["optimizers"] == number
+
+
 def test_nothing_of_the_recipe_is_run(doctor, tmp_path):
     trap = f"open({str(tmp_path / 'trap')!r}, 'w')\n"
     status, _ = doctor(

@@ -243,7 +243,11 @@ def _traits(
     overrides = {
         name: str(member.place) for name, member in brain.members.items() if name in METHODS
     }
-    patched = {**uses.patched.get(brain.name, {}), **of_class.replaced_on_objects}
+    patched = {
+        **uses.patched.get("", {}),
+        **uses.patched.get(brain.name, {}),
+        **of_class.replaced_on_objects,
+    }
     for name, place in patched.items():
         overrides.setdefault(name, str(place))
     early = [*uses.early_optimizers]

@@ -54,7 +54,10 @@ class RecipeUses:
     distributed: dict[str, Place] = field(default_factory=dict)
     """What is used of torch.distributed, and where first."""
     patched: dict[str, dict[str, Place]] = field(default_factory=dict)
-    """Name of a Brain class -> methods that the script puts on it or on an object of it."""
+    """Name of a Brain class -> methods that the script puts on it or on an object of it.
+
+    What is put on Brain itself, and so is in every class, has no name: "".
+    """
     imported: dict[str, Place] = field(default_factory=dict)
     """Dotted names of SpeechBrain's that the files use, and where first."""
     fits: bool = False
@@ -117,17 +120,27 @@ def _called(node: ast.Call) -> str:
 def _count_optimizers(function: Function) -> int | None:
     """Count those of ``optimizers_dict``, or the attributes that are made by an optimizer class."""
     made: set[str] = set()
+    listed: set[str] = set()
     for node in ast.walk(function):
         if not isinstance(node, ast.Assign):
             continue
         for target in node.targets:
-            if not isinstance(target, ast.Attribute):
-                continue
-            if target.attr == "optimizers_dict" and isinstance(node.value, ast.Dict):
-                return len(node.value.keys)
-            if isinstance(node.value, ast.Call) and "opt" in _called(node.value).lower():
+            listed |= set(_listed_optimizers(target, node.value))
+            is_made = isinstance(node.value, ast.Call) and "opt" in _called(node.value).lower()
+            if isinstance(target, ast.Attribute) and is_made:
                 made.add(target.attr)
-    return len(made) or None
+    return len(listed) or len(made) or None
+
+
+def _listed_optimizers(target: ast.expr, value: ast.expr) -> Iterator[str]:
+    """Yield the keys that ``optimizers_dict = {...}`` or ``optimizers_dict[...] = `` puts there."""
+    owner = target.value if isinstance(target, ast.Subscript) else target
+    if not isinstance(owner, ast.Attribute) or owner.attr != "optimizers_dict":
+        return
+    if isinstance(target, ast.Subscript):
+        yield ast.dump(target.slice)
+    elif isinstance(value, ast.Dict):
+        yield from (ast.dump(key) for key in value.keys if key is not None)
 
 
 def recipe_uses(tree: SourceTree) -> RecipeUses:
@@ -200,8 +213,9 @@ def _note_patches(uses: RecipeUses, source: SourceFile, tree: SourceTree) -> Non
             if not isinstance(target, ast.Attribute) or target.attr not in METHODS:
                 continue
             owner = target.value.id if isinstance(target.value, ast.Name) else ""
-            if owner in owners:
-                of_class = uses.patched.setdefault(owners[owner], {})
+            of_brain = tree.meaning(target.value, source) in BRAIN_NAMES
+            if owner in owners or of_brain:
+                of_class = uses.patched.setdefault("" if of_brain else owners[owner], {})
                 of_class.setdefault(target.attr, source.place(node))
 
 
