@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from brain_lightning.engine.gradient_order import GradientOrder
 from brain_lightning.engine.interval_checkpoint import IntervalSaver
 from brain_lightning.engine.module_counters import ModuleCounters
 from brain_lightning.engine.published_metrics import publish
@@ -55,6 +56,8 @@ class Connection:
         """What callbacks have in the checkpoint that was recovered last."""
         self.module_counters: ModuleCounters | None = None
         """What the modules counted before the first fit, or None before it."""
+        self.gradient_order: GradientOrder | None = None
+        """In which order the first gradients came, or None before the first fit."""
         self.uncounted_steps = 0
         """Optimizer steps that the recipe did not count in its ``optimizer_step``."""
         self.whole_batch: DistributedDataParallel | None = None

@@ -16,6 +16,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
+from brain_lightning.engine.gradient_order import GradientOrder
 from brain_lightning.engine.joint_step import decides_together, ends_for_all, wanted_by_any
 from brain_lightning.engine.learning_rate_log import LearningRateLog
 from brain_lightning.engine.logger_continuation import LoggerContinuation, write_out
@@ -117,6 +118,9 @@ class FitRun:
         self._resume = connection.resume
         if connection.module_counters is None:
             connection.module_counters = ModuleCounters(self.brain.modules)
+        if connection.gradient_order is None:
+            known = None if self._resume is None else self._resume.gradient_orders
+            connection.gradient_order = GradientOrder(self.brain.modules, known)
         if self._resume is not None and self._position is None:
             self._resume.restore_callbacks(trainer)
             before = self._resume.batches_before_epoch(self.brain)

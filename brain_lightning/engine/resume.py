@@ -19,6 +19,7 @@ import torch
 from brain_lightning.engine import uncounted_steps
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.gradient_order import Orders, lay_out
 from brain_lightning.engine.logger_continuation import logger_states
 from brain_lightning.engine.module_counters import restore_counters
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
@@ -59,11 +60,15 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "module_counters_of_ranks": ranks.module_counters,
         "training_notes_of_ranks": ranks.training_notes,
         "module_counters": {},
+        "gradient_orders": None,
         "callbacks": {},
         "callback_checkpoint": {},
         "shown_rates": shown_rates(brain.checkpointer),
         "train_logs": train_log_sizes(brain, connection_of(brain).repeated_lines),
     }
+    order = connection_of(brain).gradient_order
+    if order is not None:
+        state["gradient_orders"] = order.of_all()
     counters = connection_of(brain).module_counters
     if counters is not None:
         state["module_counters"] = counters.changed(brain.modules)
@@ -202,6 +207,7 @@ class Resume:
         Behind an epoch those are of optimizers that are frozen, which nobody has zeroed. Schedulers
         get back what they show.
         """
+        lay_out(brain.modules, self.gradient_orders or {})
         show_rates(brain.checkpointer, self._state.get("shown_rates", {}))
         counters = self._own("module_counters_of_ranks", self._state.get("module_counters", {}))
         restore_counters(brain.modules, counters)
@@ -222,6 +228,12 @@ class Resume:
         if total is None:
             return None
         return int(total) if self._end_of_epoch else max(0, int(total) - brain.step)
+
+    @property
+    def gradient_orders(self) -> Orders | None:
+        """In which order gradients came in the interrupted run, where it went backward at all."""
+        orders: Orders | None = self._state.get("gradient_orders")
+        return orders if orders and all(orders.values()) else None
 
     @property
     def loader(self) -> dict[str, Any] | None:

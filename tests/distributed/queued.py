@@ -46,7 +46,7 @@ def main(folder: Path, waits: bool) -> None:
     brain.waits = waits and restarts == 0
     brain.fit(
         counter,
-        AugmentedPoints(600),
+        AugmentedPoints(1200),
         Points(8, 1),
         train_loader_kwargs={"batch_size": 2, "shuffle": True},
         valid_loader_kwargs={"batch_size": 2},

@@ -93,7 +93,7 @@ def job_script(folder: Path, seconds_before_the_end: int, *arguments: str) -> Pa
     script.write_text(
         "#!/bin/bash\n"
         "#SBATCH --nodes=2\n"
-        "#SBATCH --ntasks-per-node=1\n"
+        "#SBATCH --ntasks-per-node=2\n"
         "#SBATCH --time=3\n"
         f"#SBATCH --signal=USR1@{seconds_before_the_end}\n"
         "#SBATCH --requeue\n"
@@ -119,8 +119,8 @@ def test_a_job_whose_time_is_nearly_up_is_queued_again(
         assert submitted.returncode == 0, submitted.stderr
         cluster.wait_for_job(submitted.stdout.strip(), 500)
         said = (folder / "output.txt").read_text()
-        assert (folder / "found-1.pt").exists(), said
-        results[name] = [torch.load(folder / f"found-{rank}.pt") for rank in range(2)]
+        assert (folder / "found-3.pt").exists(), said
+        results[name] = [torch.load(folder / f"found-{rank}.pt") for rank in range(4)]
     for whole, cut in zip(results["whole"], results["cut"], strict=True):
         assert (whole["restarts"], cut["restarts"]) == (0, 1)
         for one, other in zip(whole["weights"], cut["weights"], strict=True):
