@@ -486,6 +486,17 @@ def test_optimizers_are_counted(doctor, case):
     assert report["brains"][0]["optimizers"] == number
 
 
+def test_a_brain_that_only_evaluates_beside_one_that_trains(doctor):
+    other = "    MyBrain(hparams['modules'], run_opts=run_opts).evaluate([2])\n    brain = MyBrain"
+    recipe = RECIPE.replace("    brain = MyBrain", other)
+
+    status, report = doctor({"train.py": recipe, "h.yaml": HPARAMS}, "--optimization=automatic")
+
+    assert status == 0
+    assert report["brains"][0]["optimizers"] is None
+    assert report["brains"][0]["optimization"]["mode"] == "automatic"
+
+
 def test_nothing_of_the_recipe_is_run(doctor, tmp_path):
     trap = f"open({str(tmp_path / 'trap')!r}, 'w')\n"
     status, _ = doctor(

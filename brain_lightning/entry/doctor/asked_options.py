@@ -126,18 +126,20 @@ def _wrong_values(asked: AskedOptions) -> Iterator[Finding]:
         plain["device"] = device  # none that any machine has
     else:
         plain.update({"device": "cpu", **_without_fp16(plain)})
-    with contextlib.suppress(TypeError):
-        while True:
-            try:
-                resolve_options(hparams=plain)
-            except OptionError as error:
-                name = next((each for each in plain if str(error).startswith(each)), "")
-                yield Finding(str(error).rstrip("."), asked.place_of(name))
-                if not name:
-                    return
-                plain[name] = default_values()[name] if name != "device" else "cpu"
-            else:
+    while True:
+        try:
+            resolve_options(hparams=plain)
+        except TypeError:
+            return
+        except OptionError as error:
+            name = next((each for each in plain if str(error).startswith(each)), "")
+            yield Finding(str(error).rstrip("."), asked.place_of(name))
+            if name not in plain or plain[name] == "cpu":
                 return
+            del plain[name]  # and see whether there is another one
+            plain.setdefault("device", "cpu")
+        else:
+            return
 
 
 def _without_fp16(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -269,12 +269,11 @@ def _number_of_optimizers(
 ) -> int | None:
     if "init_optimizers" in brain.members:
         return uses.optimizers
-    if not made:
+    given = [each.arguments for each in made]
+    if any("**" in arguments for arguments in given):
         return None
-    arguments = made[0].arguments
-    if "**" in arguments:
-        return None
-    return 0 if arguments.get("opt_class") is None else 1
+    numbers = {0 if arguments.get("opt_class") is None else 1 for arguments in given}
+    return numbers.pop() if len(numbers) == 1 else None  # some only evaluate, some are trained
 
 
 def _reason(options: AskedOptions, tree: SourceTree) -> str | None:
