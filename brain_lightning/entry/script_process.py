@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
+from importlib.util import decode_source
 from pathlib import Path
 from types import ModuleType, TracebackType
 
@@ -19,8 +20,18 @@ def run_as_main(script: str) -> None:
     """Run the script as the module ``__main__`` that it is now; see ``prepared_for``."""
     main = sys.modules["__main__"]
     path = os.path.abspath(script)
-    code = SourceFileLoader("__main__", path).source_to_code(Path(path).read_bytes(), path)
+    source = Path(path).read_bytes()
+    _require_text(source, path)
+    code = SourceFileLoader("__main__", path).source_to_code(source, path)
     exec(code, vars(main))
+
+
+def _require_text(source: bytes, path: str) -> None:
+    """Refuse what the interpreter refuses of a file: of bytes it does not look into comments."""
+    try:
+        decode_source(source)
+    except UnicodeDecodeError as error:
+        raise SyntaxError(f"{path} is not text of the encoding it declares: {error}") from error
 
 
 @contextmanager

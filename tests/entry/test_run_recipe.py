@@ -1,6 +1,7 @@
 """Running a script in this process: what it finds, what it raises, and what is left."""
 
 import os
+import subprocess
 import sys
 import textwrap
 
@@ -107,6 +108,18 @@ def test_what_the_recipe_raises_is_raised(recipe):
     with pytest.raises(ZeroDivisionError):
         run_recipe(recipe("1 / 0"))
     assert speechbrain.Brain.__module__ == "speechbrain.core"
+
+
+@pytest.mark.parametrize("content", [b"# caf\xe9\n", b"x = '\xe9'\n", b"#\n\n# \xff\n"])
+def test_a_file_that_is_no_text_is_refused_as_by_the_interpreter(tmp_path, content):
+    path = tmp_path / "train.py"
+    path.write_bytes(content)
+
+    with pytest.raises(SyntaxError):
+        run_recipe(path)
+
+    native = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
+    assert "SyntaxError" in native.stderr
 
 
 def test_a_missing_recipe_is_refused(tmp_path):

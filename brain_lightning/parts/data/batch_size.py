@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,20 @@ class BatchsizeGuesser:
 
     def __call__(self, batch: Any) -> int:
         """Return the number of examples in a batch."""
-        known = [self.method] if self.method is not None else []
+        if self.method is not None:
+            with contextlib.suppress(
+                Exception
+            ):  # a batch may be anything, and a guess is asked for
+                return self.method(batch)
+        return self.find_suitable_method(batch)
+
+    def find_suitable_method(self, batch: Any) -> int:
+        """Return the number of examples in a batch, and remember what told it."""
         ways = (self.attr_based, self.torch_tensor_bs, self.len_of_first, self.len_of_iter_first)
-        for method in (*known, *ways):
+        for method in ways:
             try:
                 size = method(batch)
-            except Exception:  # a batch may be anything, and a guess is asked for
+            except Exception:  # as above
                 continue
             self.method = method
             return size

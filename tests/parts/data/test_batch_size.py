@@ -1,5 +1,6 @@
 """BatchsizeGuesser, beside SpeechBrain's."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,15 @@ def test_equals_speechbrain_for_any_sequence_of_batches(choice):
     ours, theirs = BatchsizeGuesser(), TheirGuesser()
     batches = [BATCHES[number] for number in choice]
     assert [ours(batch) for batch in batches] == [theirs(batch) for batch in batches]
+
+
+@pytest.mark.parametrize("number", range(len(BATCHES)))
+def test_the_method_that_suits_is_the_same(number):
+    ours, theirs = BatchsizeGuesser(), TheirGuesser()
+    batch = BATCHES[number]
+
+    assert ours.find_suitable_method(batch) == theirs.find_suitable_method(batch)
+    assert getattr(ours.method, "__name__", None) == getattr(theirs.method, "__name__", None)
 
 
 def test_a_padded_batch_knows_its_size():
