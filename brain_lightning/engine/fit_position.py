@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from brain_lightning.engine.random_replay import Replay
@@ -64,8 +64,9 @@ class FitPosition:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> FitPosition:
-        """Return what :meth:`as_dict` was called on."""
-        return cls(**state)
+        """Return what :meth:`as_dict` was called on; what other versions add is left out."""
+        known = {each.name for each in fields(cls)}
+        return cls(**{name: value for name, value in state.items() if name in known})
 
     @property
     def end_of_epoch(self) -> bool:
