@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -194,6 +195,9 @@ def test_on_exception(
     tmp_path: Path, where: tuple[Stage, int], data: Data, by_model_checkpoint: bool
 ) -> None:
     """An error in the middle of a step: the step is made again, with the same random numbers."""
+    known = inspect.signature(callbacks.ModelCheckpoint.__init__).parameters
+    if by_model_checkpoint and "save_on_exception" not in known:
+        pytest.skip("this version of Lightning has OnExceptionCheckpoint only")
 
     class Failing(SmallBrain):
         left = 0
