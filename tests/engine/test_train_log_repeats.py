@@ -66,6 +66,12 @@ def fit(folder: Path, kind: type, dies_in: int | None = None, lr: float = 0.1) -
     return log.read_text() if log.exists() else ""
 
 
+def test_a_test_that_is_run_again_is_logged_again(tmp_path: Path) -> None:
+    """Nobody can tell a run that was killed behind its test from one that is to test once more."""
+    once = fit(tmp_path, FileTrainLogger).splitlines()
+    assert fit(tmp_path, FileTrainLogger).splitlines() == [*once, once[-1]]
+
+
 @pytest.mark.parametrize("kind", [FileTrainLogger, TheirLogger])
 @pytest.mark.parametrize("deaths", [[1], [2], [1, 1, 2, 2, 2, 3, 3]], ids=str)
 def test_the_log_is_that_of_a_run_never_killed(
