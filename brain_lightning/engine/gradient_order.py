@@ -7,12 +7,12 @@ with the layout that the interrupted one had.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
 
 Orders = dict[str, list[str]]
 """Entry of ``modules`` -> names of its parameters."""
@@ -22,16 +22,18 @@ class GradientOrder:
     """Notes the order in the first backward pass."""
 
     def __init__(self, modules: torch.nn.ModuleDict, known: Orders | None = None) -> None:
-        """Listen to the parameters, unless the order is known.
+        """Listen to the parameters of the entries whose order is not known.
 
         Args:
             modules: those of the Brain, wrapped.
             known: what :meth:`of_all` returned in the interrupted run.
         """
-        self._orders: Orders = {} if known is None else known
-        if known is None:
-            for name, wrapped in _laid_out_anew(modules):
-                self._listen(wrapped, self._orders.setdefault(name, []))
+        self._orders: Orders = {}
+        for name, wrapped in _laid_out_anew(modules):
+            order = (known or {}).get(name, [])
+            self._orders[name] = order = order if _fits(order, wrapped) else []
+            if not order:
+                self._listen(wrapped, order)
 
     def of_all(self) -> Orders:
         """Return the orders, as far as they are known."""
@@ -60,14 +62,16 @@ def lay_out(modules: torch.nn.ModuleDict, orders: Mapping[str, Sequence[str]]) -
     """
     for name, wrapped in _laid_out_anew(modules):
         order = orders.get(name, ())
-        parameters = _exchanged(wrapped)
-        if sorted(order) != sorted(parameters):
+        if not order or not _fits(order, wrapped):
             continue
-        kept = {each: parameters[each].grad for each in order}
-        with _forward_of(wrapped.module, [parameters[each] for each in order]):
-            wrapped().backward()
-        for each, gradient in kept.items():
-            parameters[each].grad = gradient
+        exchanged = _exchanged(wrapped)
+        parameters = [exchanged[each] for each in order]
+        kept = [each.grad for each in parameters]
+        for each in parameters:  # what is there would be averaged over the processes, in place
+            each.grad = None
+        _exchange_zeros(wrapped, parameters)
+        for each, gradient in zip(parameters, kept, strict=True):
+            each.grad = gradient
 
 
 def _laid_out_anew(
@@ -86,24 +90,36 @@ def _exchanged(wrapped: DistributedDataParallel) -> dict[str, torch.nn.Parameter
     }
 
 
-@contextmanager
-def _forward_of(module: torch.nn.Module, parameters: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Let the module return zero, from which gradients come in the order of the parameters."""
+def _fits(order: Sequence[str], wrapped: DistributedDataParallel) -> bool:
+    return sorted(order) == sorted(_exchanged(wrapped))
 
-    def forward() -> torch.Tensor:
-        total = torch.zeros((), device=next(module.parameters()).device)
-        # What is computed last comes first in the backward pass.
-        for parameter in reversed(list(parameters)):
-            total = total + (parameter * 0).sum()
-        return total
 
-    had = vars(module).get("forward")
-    vars(module)["forward"] = forward
+def _exchange_zeros(
+    wrapped: DistributedDataParallel, parameters: Sequence[torch.nn.Parameter]
+) -> None:
+    module, broadcasts = wrapped.module, wrapped.broadcast_buffers
+    # In the module's place, and without the call: hooks of both expect inputs that there are not.
+    wrapped.module = _Zero(parameters)
+    wrapped.broadcast_buffers = False  # it has none
     try:
         with torch.enable_grad():
-            yield
+            wrapped.forward().backward()  # type: ignore[no-untyped-call]
     finally:
-        if had is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = had
+        wrapped.module = module
+        wrapped.broadcast_buffers = broadcasts
+
+
+class _Zero(torch.nn.Module):
+    """Returns zero, from which gradients come in the order of the parameters."""
+
+    def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        super().__init__()
+        self._in_order = tuple(parameters)
+
+    @override
+    def forward(self) -> torch.Tensor:
+        total = torch.zeros((), device=self._in_order[0].device)
+        # What is computed last comes first in the backward pass.
+        for parameter in reversed(self._in_order):
+            total = total + torch.real(parameter * 0).sum()
+        return total

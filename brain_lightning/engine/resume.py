@@ -231,9 +231,9 @@ class Resume:
 
     @property
     def gradient_orders(self) -> Orders | None:
-        """In which order gradients came in the interrupted run, where it went backward at all."""
+        """In which order gradients came in the interrupted run, as far as it went backward."""
         orders: Orders | None = self._state.get("gradient_orders")
-        return orders if orders and all(orders.values()) else None
+        return orders
 
     @property
     def loader(self) -> dict[str, Any] | None:
