@@ -455,7 +455,10 @@ class FitRun:
             self.requeue.serve(trainer, self.brain)
         if training.stopped_by_profiler:
             self._stop_profiling(trainer)
-        elif training.stopped_by_debug:
+            self.average = self.brain.avg_train_loss
+            training.abandon()
+            return
+        if training.stopped_by_debug:
             internals.end_epoch_after_this_batch(trainer)
         else:
             # What an inner run has come to is no position in the epoch around it.

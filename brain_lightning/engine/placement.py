@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.accelerators import (
+    Accelerator,
+    CPUAccelerator,
+    CUDAAccelerator,
+    MPSAccelerator,
+)
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.strategies import InPlaceProcessGroup, InPlaceSingleDevice
@@ -25,6 +31,12 @@ _ACCELERATORS: Mapping[str, frozenset[str]] = {
 }
 """Device type -> the accelerators of Lightning's that it is; others are called as they are."""
 
+_KINDS: Mapping[type[Accelerator], str] = {
+    CPUAccelerator: "cpu",
+    CUDAAccelerator: "cuda",
+    MPSAccelerator: "mps",
+}
+
 
 def check_accelerator(brain: BrainProtocol, user: Mapping[str, Any]) -> None:
     """See that the accelerator that was asked for is the Brain's device.
@@ -32,16 +44,27 @@ def check_accelerator(brain: BrainProtocol, user: Mapping[str, Any]) -> None:
     Raises:
         OptionError: it is another one, so the Brain would not train there.
     """
-    asked = user.get("accelerator")
-    if not isinstance(asked, str):
-        return
+    asked = user.get("accelerator", "auto")
     kind = torch.device(brain.device).type
-    if asked.lower() not in _ACCELERATORS.get(kind, {"auto", kind}):
+    if isinstance(asked, Accelerator) and not isinstance(asked, tuple(_KINDS)):
+        return  # of a device that Lightning does not know
+    if _kind_of(asked) not in _ACCELERATORS.get(kind, {"auto", kind}):
         raise OptionError(
             f"trainer: accelerator={asked!r}, but the run option device is {str(brain.device)!r}, "
             "and a Brain trains on its device. Set device (--device cuda:0, --device cpu) and "
             "leave out trainer.accelerator."
         )
+
+
+def _kind_of(accelerator: object) -> str:
+    if isinstance(accelerator, Accelerator):
+        return next(name for kind, name in _KINDS.items() if isinstance(accelerator, kind))
+    if isinstance(accelerator, str):
+        return accelerator.lower()
+    raise OptionError(
+        f"trainer: accelerator={accelerator!r}, but it must be a name such as 'cpu' or 'gpu', or "
+        "one of lightning.pytorch.accelerators. A Brain trains on its device; leave it out."
+    )
 
 
 def placement(brain: BrainProtocol, user: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class TrainingStage:
         self.brain.step = 0
 
     def abandon(self) -> None:
-        """Leave the stage without its end: what was trained was only a trial."""
+        """Leave the stage without its end: it was a trial, or was profiled."""
         self.is_open = False
         self._bar.close()
         if self._tickets is not None:

@@ -486,6 +486,38 @@ def test_ModelPruning(tmp_path: Path) -> None:
     assert zeros >= 0.4 * 50
 
 
+def test_ModelPruning_beside_a_checkpointer(tmp_path: Path) -> None:
+    """What is saved while modules are pruned is evaluated, and training goes on with its masks."""
+
+    class Ending(SmallBrain):
+        ends = False
+
+        def compute_forward(self, batch: Any, stage: Stage) -> torch.Tensor:
+            epoch = self.hparams.counter.current
+            if self.ends and stage is Stage.TRAIN and (epoch, self.step) == (3, 3):
+                raise KeyError("ended")
+            return super().compute_forward(batch, stage)
+
+    def pruned(folder: Path, ends: bool = False) -> SmallBrain:
+        pruning = callbacks.ModelPruning(
+            "l1_unstructured", amount=0.5, use_lottery_ticket_hypothesis=False
+        )
+        options = {"ckpt_interval_steps": 1, "async_checkpoint": False}
+        brain = small_brain(folder, Ending, saves=True, options=options, callbacks=[pruning])
+        assert isinstance(brain, Ending)
+        brain.ends = ends
+        return brain
+
+    whole = fit(pruned(tmp_path / "whole"))
+    at_the_end = weights(whole)
+    whole.evaluate(Points(8), min_key="WER", test_loader_kwargs={"batch_size": 4})
+    with pytest.raises(KeyError, match="ended"):
+        fit(pruned(tmp_path / "cut", ends=True))
+    resumed = weights(fit(pruned(tmp_path / "cut")))
+    assert all(torch.equal(a, b) for a, b in zip(at_the_end, resumed, strict=True))
+    assert sum(int((each == 0).sum()) for each in resumed) >= 0.8 * 50
+
+
 def test_SpikeDetection(tmp_path: Path) -> None:
     class Spiking(SmallBrain):
         def compute_objectives(self, predictions: Any, batch: Any, stage: Stage) -> Any:

@@ -13,7 +13,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch import callbacks, profilers
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.profilers import xla
@@ -40,8 +40,8 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
-def test_accelerator_is_where_the_brain_is(tmp_path: Path, accelerator: str) -> None:
+@pytest.mark.parametrize("accelerator", ["cpu", "auto", CPUAccelerator()])
+def test_accelerator_is_where_the_brain_is(tmp_path: Path, accelerator: Any) -> None:
     brain = fit(small_brain(tmp_path, epochs=1, accelerator=accelerator))
     assert isinstance(brain.trainer.accelerator, CPUAccelerator)
     assert brain.optimizer_step == BATCHES
@@ -53,6 +53,13 @@ def test_another_accelerator_than_the_brains_device(tmp_path: Path, accelerator:
         OptionError, match=f"accelerator='{accelerator}', but the run option device is 'cpu'"
     ):
         small_brain(tmp_path, accelerator=accelerator)
+
+
+def test_an_accelerator_that_is_an_object(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"CUDAAccelerator.*, but the run option device is 'cpu'"):
+        small_brain(tmp_path, accelerator=CUDAAccelerator())
+    with pytest.raises(OptionError, match="accelerator=5, but it must be a name"):
+        small_brain(tmp_path, accelerator=5)
 
 
 def test_one_device_and_one_node_are_this_process(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import once_per_node
 from brain_lightning.parts.checkpoints.key_mapping import hook_on_loading_state_dict_checkpoint
 from brain_lightning.parts.checkpoints.main_process_hooks import on_main_process
+from brain_lightning.parts.checkpoints.pruned_modules import prune_as_in
 from brain_lightning.parts.checkpoints.sharded_states import loadable_state
 
 logger = get_logger(__name__)
@@ -57,6 +58,8 @@ def torch_recovery(obj: Any, path: str | Path, end_of_epoch: bool) -> None:
 def load_state_dict_strictly(obj: Any, state_dict: dict[str, Any]) -> None:
     """``obj.load_state_dict(state_dict)``, with ``strict=True`` where the object knows it."""
     state_dict = loadable_state(state_dict, obj)
+    if isinstance(obj, torch.nn.Module):
+        prune_as_in(state_dict, obj)
     try:
         obj.load_state_dict(state_dict, strict=True)
     except TypeError:  # optimizers and schedulers take the state only

@@ -158,7 +158,12 @@ def _report_sources(from_hparams: Mapping[str, Any], from_run_opts: Mapping[str,
     for name in from_hparams:
         if name in RECORDS:
             continue
-        if name in from_run_opts:
+        if name == "trainer" and name in from_run_opts:
+            logger.info(
+                "Run option trainer from hparams is used, with what the command line or run_opts "
+                f"give: {from_run_opts[name]}"
+            )
+        elif name in from_run_opts:
             logger.info(
                 f"Run option {name} from hparams is overridden by the command line or run_opts: "
                 f"{from_run_opts[name]}"
