@@ -34,7 +34,6 @@ class TrainingStage:
         self.batches = 0
         self.together = False
         """Whether several processes take each step together."""
-        self.last_average: Any = 0.0
         self._passed_over = False
         self._tickets = tickets
         self._bar = bar
@@ -168,7 +167,6 @@ class TrainingStage:
         with stop_iteration_kept():
             brain.zero_grad(set_to_none=True)
         drop_kept_gradients(brain.modules)
-        self.last_average = brain.avg_train_loss
         with stop_iteration_kept(), rank_states_known(brain):
             brain.on_stage_end(Stage.TRAIN, brain.avg_train_loss, self.epoch)
         brain.avg_train_loss = 0.0

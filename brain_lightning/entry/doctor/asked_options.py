@@ -19,8 +19,6 @@ from brain_lightning.parts.options.declarations import default_values, option_fi
 from brain_lightning.parts.options.run_options import RunOptions
 from brain_lightning.parts.options.trainer_arguments import merged
 
-COMMAND_LINE = "the command line"
-
 
 @dataclass(frozen=True)
 class AskedOptions:

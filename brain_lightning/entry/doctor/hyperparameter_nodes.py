@@ -49,13 +49,6 @@ class HyperparameterNodes:
         """Return the value of a key, as far as it is plain; objects are ``NamedObject``."""
         return self._plain(self.top[key], ())
 
-    def keys_of(self, key: str) -> list[str]:
-        """Return the keys of a mapping, such as ``modules``; empty for anything else."""
-        node = self.top.get(key)
-        if not isinstance(node, MappingNode):
-            return []
-        return [str(name.value) for name, _ in node.value]
-
     def place_of(self, *keys: str) -> Place | None:
         """Return where ``keys[0]``, or in it ``keys[1]``, stands."""
         place = self.places.get(keys[0])

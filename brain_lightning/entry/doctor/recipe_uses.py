@@ -62,7 +62,6 @@ class RecipeUses:
     """Dotted names of SpeechBrain's that the files use, and where first."""
     fits: bool = False
     validates: bool = False
-    evaluates: bool = False
     meta_keys: set[str] = field(default_factory=set)
     """Keys of the meta that checkpoints are saved with."""
 
@@ -155,7 +154,7 @@ def recipe_uses(tree: SourceTree) -> RecipeUses:
                 _note_name(uses, node, source, tree)
     for node in _run_by_the_script(tree.script.tree.body):
         name = tree.meaning(node.func, tree.script)
-        if isinstance(name, str) and _is_optimizer(name):
+        if isinstance(name, str) and is_optimizer(name):
             uses.early_optimizers.append(tree.script.place(node))
     return uses
 
@@ -168,8 +167,6 @@ def _note_call(uses: RecipeUses, node: ast.Call, source: SourceFile, tree: Sourc
         uses.fits = True
         names = {keyword.arg for keyword in node.keywords}
         uses.validates |= len(node.args) >= 3 or not names.isdisjoint({"valid_set", "datamodule"})
-    elif called == "evaluate":
-        uses.evaluates = True
     elif called in _SAVING:
         uses.meta_keys |= set(_meta_keys(node, source))
     name = _brain_name(node.func, source, tree)
@@ -219,14 +216,10 @@ def _note_patches(uses: RecipeUses, source: SourceFile, tree: SourceTree) -> Non
                 of_class.setdefault(target.attr, source.place(node))
 
 
-def _is_optimizer(name: str) -> bool:
-    parts = name.split(".")
-    return parts[:2] == ["torch", "optim"] and len(parts) == 3 and parts[2][:1].isupper()
-
-
 def is_optimizer(name: str) -> bool:
     """Whether a dotted name is that of an optimizer class of torch's."""
-    return _is_optimizer(name)
+    parts = name.split(".")
+    return parts[:2] == ["torch", "optim"] and len(parts) == 3 and parts[2][:1].isupper()
 
 
 def _run_by_the_script(body: list[ast.stmt]) -> Iterator[ast.Call]:

@@ -1,29 +1,16 @@
-"""A recoverable with the states of all random generators, so that a resumed run draws the same."""
+"""The states of all random generators of a process, so that a resumed run draws the same."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from brain_lightning.ground.loggers import get_logger
-from brain_lightning.ground.ranks import (
-    ddp_prevent_block,
-    get_rank,
-    is_distributed_initialized,
-)
-from brain_lightning.parts.checkpoints.hooks import (
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
-from brain_lightning.parts.checkpoints.torch_hooks import load_plain
 
 logger = get_logger(__name__)
 
@@ -121,62 +108,3 @@ def _set_device_states(states: Mapping[str, torch.Tensor]) -> None:
 
 def _nested_tuple(value: Any) -> Any:
     return tuple(map(_nested_tuple, value)) if isinstance(value, (list, tuple)) else value
-
-
-@register_checkpoint_hooks
-class RandomStates:
-    """Recoverable that saves and restores the random states of every process.
-
-    Add it to a Checkpointer under a name of its own; SpeechBrain ignores the file.
-
-    Only the main process takes part in a save, so the other processes' states have to be sent to
-    it beforehand: let every process call :meth:`collect` right before the save.
-    """
-
-    def __init__(self, generators: Mapping[str, torch.Generator] | None = None) -> None:
-        """Save the global generators, and in addition ``generators`` by their names."""
-        self.generators = dict(generators or {})
-        self._collected: dict[int, dict[str, Any]] = {}
-
-    def collect(self) -> None:
-        """Send each process's states to all, for the next save; every process must call it."""
-        if ddp_prevent_block():
-            return
-        states: list[Any] = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(states, random_states(self.generators))
-        self._collected = dict(enumerate(states))
-
-    @mark_as_saver
-    def save(self, path: str | Path) -> None:
-        """Write the states: this process's as they are now, the others' as collected."""
-        own = {_own_rank(): random_states(self.generators)}
-        torch.save({"ranks": self._collected | own}, path)
-        self._collected = {}
-
-    @mark_as_loader
-    def load(self, path: str | Path, end_of_epoch: bool) -> None:
-        """Restore this process's states."""
-        del end_of_epoch
-        by_rank = load_plain(path)["ranks"]
-        rank = _own_rank()
-        if rank in by_rank:
-            set_random_states(by_rank[rank], self.generators)
-            return
-        seed = _derived_seed(by_rank[0]["torch"], rank)
-        random.seed(seed)
-        torch.manual_seed(seed)
-        logger.warning(
-            f"{path} has no random states of process {rank}; it goes on with the seed {seed}",
-            main_process_only=False,
-        )
-
-
-def _own_rank() -> int:
-    return (get_rank() or 0) if is_distributed_initialized() else 0
-
-
-def _derived_seed(state: torch.Tensor, rank: int) -> int:
-    # Drawing the same as the main process, or as when the run began, would be worse than drawing
-    # something else.
-    digest = hashlib.sha256(bytes(state.tolist()) + rank.to_bytes(8, "big")).digest()
-    return int.from_bytes(digest[:6], "big")

@@ -12,7 +12,6 @@ from brain_lightning.ground.ranks import if_main_process, run_on_main
 from brain_lightning.parts.checkpoints import hooks
 from brain_lightning.parts.checkpoints.background_writer import BackgroundSaver
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
-from brain_lightning.parts.checkpoints.random_states import RandomStates
 
 
 def run(scenario: str, folder: str, rank: int, world_size: int, results) -> None:
@@ -132,14 +131,3 @@ def machines_of_their_own(folder, rank):
     torch.nn.init.constant_(module.weight, 9.0)
     found = checkpointer.recover_if_possible()
     return found.meta, module.weight.item(), sorted(os.listdir(found.path))
-
-
-def random_numbers(folder, rank):
-    torch.manual_seed(rank)
-    states = RandomStates()
-    checkpointer = Checkpointer(folder / "save", {"random": states})
-    states.collect()
-    checkpointer.save_checkpoint()
-    expected = torch.rand(3)
-    checkpointer.recover_if_possible()
-    return torch.rand(3).equal(expected), expected.tolist()

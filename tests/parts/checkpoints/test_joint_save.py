@@ -76,10 +76,3 @@ def test_machines_without_a_common_file_system_have_a_checkpoint_each(run):
     assert main[0] == other[0]
     assert (main[1], other[1]) == (0.0, 1.0)
     assert main[2] == other[2] == ["CKPT.yaml", "checksums.json", "module.ckpt"]
-
-
-def test_each_process_gets_its_own_random_numbers_again(run):
-    (main_same, main_drawn), (other_same, other_drawn) = run("random_numbers")
-    assert main_same
-    assert other_same
-    assert main_drawn != other_drawn
