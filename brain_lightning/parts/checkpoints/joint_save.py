@@ -73,15 +73,23 @@ def _same_draft(target: Path, meta: dict[str, Any]) -> CheckpointDraft:
 
 def _run_hooks(hooks: Sequence[ChosenHook], folder: Path, target: Path, is_apart: bool) -> None:
     ddp_barrier()  # the folders of all nodes are there
-    failure: Exception | None = None
+    for chosen in hooks:
+        # Told behind each: the hooks that follow may wait for this process.
+        _raise_together(_failure_of(chosen, folder, target, is_apart))
+
+
+def _failure_of(chosen: ChosenHook, folder: Path, target: Path, is_apart: bool) -> Exception | None:
     try:
-        for chosen in hooks:
-            chosen.save(folder, target)
-            if is_apart and not needs_other_processes(chosen.hook):
-                # The main process has saved it on its machine's disk; this one needs it too.
-                chosen._replace(hook=as_on_main_process(chosen.hook)).save(folder, target)
+        chosen.save(folder, target)
+        if is_apart and not needs_other_processes(chosen.hook):
+            # The main process has saved it on its machine's disk; this one needs it too.
+            chosen._replace(hook=as_on_main_process(chosen.hook)).save(folder, target)
     except Exception as error:
-        failure = error
+        return error
+    return None
+
+
+def _raise_together(failure: Exception | None) -> None:
     reports = _from_all(None if failure is None else str(failure))
     if failure is not None:
         raise failure

@@ -99,6 +99,23 @@ def one_fails(folder, rank):
         return str(error), os.listdir(folder / "save"), together()
 
 
+def one_fails_before_others(folder, rank):
+    def save(obj, path):
+        if rank == obj:
+            raise ValueError("odd")
+        Path(path).write_text("half")
+
+    found = []
+    for failing in (0, 1):
+        recoverables = {"x": failing, "module": module_of(rank)}
+        checkpointer = Checkpointer(folder / "save", recoverables, custom_save_hooks={"x": save})
+        try:
+            checkpointer.save_checkpoint()
+        except RuntimeError as error:
+            found.append((str(error), together()))
+    return found
+
+
 def main_cannot_begin(folder, rank):
     checkpointer = Checkpointer(folder / "save", {"x": 1}, custom_save_hooks={"x": print})
     try:

@@ -61,6 +61,16 @@ def test_when_one_fails_all_raise_and_nothing_is_left(run):
     assert main[1:] == other[1:] == ([], 1.0)
 
 
+def test_what_follows_the_hook_that_fails_waits_for_nobody(run):
+    for rank, found in enumerate(run("one_fails_before_others")):
+        assert len(found) == 2
+        for failing, (sentence, added) in enumerate(found):
+            told = "The recoverable 'x' could not be saved"
+            said = told if rank == failing else f"Another process failed: {told}"
+            assert sentence.startswith(said)
+            assert added == 1.0
+
+
 def test_when_the_main_process_cannot_begin_all_raise(run):
     assert run("main_cannot_begin") == [("TypeError", 1.0), ("MainProcessError", 1.0)]
 
