@@ -12,6 +12,7 @@ from typing_extensions import override
 from brain_lightning.engine.averaged_weights import load_average
 from brain_lightning.engine.backward_hooks import BackwardHooks
 from brain_lightning.engine.batch_delivery import BatchDelivery
+from brain_lightning.engine.batch_limits import limits_test
 from brain_lightning.engine.batch_tickets import NO_BATCH
 from brain_lightning.engine.brain_governed_module import BrainGovernedModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
@@ -23,7 +24,7 @@ from brain_lightning.engine.finetuning import (
     groups_of,
     pass_over_epoch_start,
 )
-from brain_lightning.engine.fit_run import FitRun, is_limit
+from brain_lightning.engine.fit_run import FitRun
 from brain_lightning.engine.lightning_checkpoint import load_recoverables
 from brain_lightning.engine.lightning_internals import (
     StepCounter,
@@ -55,6 +56,7 @@ from brain_lightning.engine.shared_evaluation import release_metrics
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.engine.uncounted_steps import steps_done
+from brain_lightning.engine.users_fit_run import UsersFitRun
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 
 
@@ -174,7 +176,7 @@ class BrainModule(BrainGovernedModule):
         self.__dict__["_fit_has_started"] = False
         connection_of(self.brain).enter(self)
         if stage in ("fit", "validate") and self._fit_run is None:
-            self.__dict__["_fit_run"] = FitRun(self.brain)
+            self.__dict__["_fit_run"] = UsersFitRun(self.brain)
         if stage == "predict" and not hasattr(self.brain, "predict_batch"):
             raise TypeError(
                 f"{type(self.brain).__name__} does not define predict_batch(batch), which "
@@ -482,7 +484,7 @@ class BrainModule(BrainGovernedModule):
     def on_test_epoch_start(self) -> None:
         """Open the TEST stage."""
         assert self._test_run is not None
-        self._test_run.evaluation.open(limited=is_limit(self.trainer.limit_test_batches))
+        self._test_run.evaluation.open(limited=limits_test(self.trainer))
 
     @override
     def test_step(self, batch: Any, batch_idx: int) -> Any:
@@ -493,7 +495,7 @@ class BrainModule(BrainGovernedModule):
     def on_test_epoch_end(self) -> None:
         """Close the TEST stage."""
         assert self._test_run is not None
-        self._test_run.finish(limited=is_limit(self.trainer.limit_test_batches))
+        self._test_run.finish(limited=limits_test(self.trainer))
         self._log_losses(named_loss("test_loss", self._test_run.average))
 
     @override
@@ -573,7 +575,7 @@ class BrainModule(BrainGovernedModule):
     def _evaluation(self) -> EvaluationPass:
         if self._test_run is not None and self.trainer.testing:
             return self._test_run.evaluation
-        validation = self._run.validation
+        validation = self._run.validation.stage
         assert validation is not None
         return validation
 

@@ -99,7 +99,7 @@ class Connection:
     def step_in_epoch(self) -> int | None:
         """Training batches done in the epoch while a validation interrupts it, else None."""
         run = self.fit_run
-        return None if run is None else run.interrupted_at
+        return None if run is None else run.validation.interrupted_at
 
     @property
     def decides_together(self) -> bool:

@@ -10,12 +10,12 @@ import lightning.pytorch as pl
 import torch
 
 from brain_lightning.engine import lightning_internals as internals
+from brain_lightning.engine.batch_limits import limits_training
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
-from brain_lightning.engine.defaults import is_overridden
-from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
+from brain_lightning.engine.fit_validation import FitValidation
 from brain_lightning.engine.gradient_order import GradientOrder
 from brain_lightning.engine.joint_step import decides_together, ends_for_all, wanted_by_any
 from brain_lightning.engine.learning_rate_log import LearningRateLog
@@ -26,15 +26,11 @@ from brain_lightning.engine.published_metrics import named_loss, publish
 from brain_lightning.engine.random_replay import Replay
 from brain_lightning.engine.requeue import Requeue
 from brain_lightning.engine.resume import Resume
-from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the_start
-from brain_lightning.engine.trainers_loader import TrainersLoader
 from brain_lightning.engine.training_notes import TrainingNotes, restore_notes
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.engine.uncounted_steps import steps_done
-from brain_lightning.ground.stage import Stage
-from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
-from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
+from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
 
@@ -68,24 +64,18 @@ class FitRun:
         self.brain = brain
         self.epochs = epochs
         self._counter = counter
-        self.valid_loader = valid_loader
         self.datamodule: pl.LightningDataModule | None = None
-        self.recipe_validates = epochs is not None and is_overridden(brain, "_fit_valid")
         self.train_tickets = None
         if train_loader is not None:
             self.train_tickets = BatchTickets(train_loader, keeps_start_states=True)
-        self.valid_tickets = None
-        if valid_loader is not None or self.recipe_validates:
-            self.valid_tickets = BatchTickets(() if valid_loader is None else valid_loader)
         self.bar = bar or StageBar(False, {})
+        self.requeue = Requeue()
+        """What SLURM asks for before it ends the job."""
         self.training = TrainingStage(brain, self.train_tickets, self.bar)
-        self._trainers_loader = TrainersLoader() if epochs is None else None
-        self._left: FitPosition | None = None
+        self.validation = FitValidation(
+            brain, valid_loader, self.training, self.bar, self.requeue, epochs is not None
+        )
         self.learning_rates = LearningRateLog()
-        self.validation: EvaluationPass | None = None
-        self._validated = False
-        self._validated_at: int | None = None
-        self._training_step: int | None = None
         self._first_number = 1
         self._opened_epochs = 0
         self._resume: Resume | None = None
@@ -93,8 +83,6 @@ class FitRun:
         """Whether a callback tries training out: what is trained is taken back afterwards."""
         self.loggers: LoggerContinuation | None = None
         """The loggers, until it is known whether the run goes on with another one."""
-        self.requeue = Requeue()
-        """What SLURM asks for before it ends the job."""
         self.is_inner = False
         """Whether it runs inside of another run."""
         self.step_in_progress = False
@@ -103,7 +91,6 @@ class FitRun:
         self.average: Any = None
         self._position: FitPosition | None = None
         self._loader_resumes = False
-        self._validation_states: dict[str, Any] | None = None
         self._states_before_step: dict[str, Any] | None = None
         self._notes: TrainingNotes | None = None
         self.keeps_states_before_steps = False
@@ -165,9 +152,10 @@ class FitRun:
         brain.optimizer_step = position.optimizer_step
         brain.avg_train_loss = position.avg_train_loss
         publish(trainer, position.callback_metrics, to_loggers=False)
-        if self.epochs is None:
-            self._left = position
-            return
+        self._go_to(trainer, position, resumed)
+
+    def _go_to(self, trainer: pl.Trainer, position: FitPosition, resumed: Sequence[object]) -> None:
+        """Bring loader and epoch counter there."""
         if position.epoch is None:
             return
         self._position = position
@@ -194,11 +182,12 @@ class FitRun:
         """Return where the run is, to be saved in a Lightning checkpoint."""
         brain = self.brain
         step = 0
+        interrupted_at = self.validation.interrupted_at
         if self.phase == TRAINING:
-            step = brain.step if self._training_step is None else self._training_step
+            step = brain.step if interrupted_at is None else interrupted_at
             step -= int(self.step_in_progress)  # an error ended it: it will be done again
         tickets = self.train_tickets
-        in_validation = self.phase == VALIDATION or self._training_step is not None
+        in_validation = self.phase == VALIDATION or interrupted_at is not None
         return FitPosition(
             phase=self.phase,
             epoch=self.training.epoch if self.phase != START else None,
@@ -213,8 +202,8 @@ class FitRun:
             random_states=self._states_to_go_on_with(in_validation),
             start_states=None if tickets is None else tickets.start_states,
             loader={} if tickets is None or not tickets.order else tickets.order.between_epochs(),
-            trainers_loader=self._place_of_trainers_loader(),
-            validation_due=self._owes_validation(trainer),
+            trainers_loader=self._place_of_trainers_loader,
+            validation_due=self.validation.is_owed(trainer),
             training_notes=self.training_notes,
         )
 
@@ -223,83 +212,25 @@ class FitRun:
         """What the recipe noted at the end of TRAIN, while the VALID stage behind it lasts."""
         return self._notes.state() if self._notes and self.phase == VALIDATION else {}
 
+    @property
     def _place_of_trainers_loader(self) -> dict[str, Any]:
-        loader = self._trainers_loader
-        return {} if loader is None else {"start": loader.start, "next": loader.between_epochs()}
+        """Where the loaders are that a Trainer of the user's iterates."""
+        return {}
 
     def before_loaders(self) -> None:
-        """Be ready for the moment at which a Trainer of the user's makes its iterators."""
-        if self._trainers_loader is not None:
-            in_epoch = self._left is not None and self._left.phase == TRAINING
-            place = self._left.trainers_loader if self._left is not None and in_epoch else {}
-            self._trainers_loader.before_first_iterator(place.get("start"))
-
-    def _go_on_in_users_trainer(self, trainer: pl.Trainer, loader: TrainersLoader) -> None:
-        """Go on in the middle of an epoch, before its next batch is fetched."""
-        left, resume = self._left, self._resume
-        if left is None or left.phase != TRAINING or resume is None:
-            return
-        self._left = None
-        if left.step < trainer.num_training_batches:
-            self.open_epoch(trainer)
-            if loader.can_go_on(trainer, self._recoverables):
-                loader.go_on(trainer, left.trainers_loader["start"], left.step)
-            resume.before_first_batch(self.brain)
-            if left.validation_due:
-                internals.run_validation_loop(trainer)
-        else:
-            self._end_epoch_left(trainer, left, resume)
-            if not internals.has_more_epochs(trainer):
-                return
-            self.open_epoch(trainer)
-            loader.begin_next(trainer, left.trainers_loader["next"])
-        internals.before_next_training_batch(trainer, partial(set_random_states, random_states()))
-
-    def _begin_trainers_loader(self, trainer: pl.Trainer, loader: TrainersLoader) -> None:
-        left, self._left = self._left, None
-        if left is not None:
-            loader.begin_next(trainer, left.trainers_loader.get("next", ()))
-        else:
-            loader.begin()
-
-    def _end_epoch_left(self, trainer: pl.Trainer, left: FitPosition, resume: Resume) -> None:
-        """Do what came behind an epoch's last batch; Lightning takes the epoch for done."""
-        assert left.epoch is not None
-        self._resume = None
-        self.training.open(left.epoch)
-        self.phase = TRAINING
-        resume.before_first_batch(self.brain)
-        self._close_training(trainer)
-        if internals.validation_is_due(trainer):
-            internals.run_validation_loop(trainer)
+        """Called before Lightning makes the iterators of the run's first epoch."""
 
     def validation_schedule(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Return what ``val_interval_steps`` goes by, for the Checkpointer's checkpoints."""
         return {
             "total_batches": internals.total_batches(trainer),
-            "validation_due": self._owes_validation(trainer),
+            "validation_due": self.validation.is_owed(trainer),
         }
-
-    @property
-    def interrupted_at(self) -> int | None:
-        """Batches done in the epoch while a validation interrupts its training, else None."""
-        return self._training_step
-
-    def _owes_validation(self, trainer: pl.Trainer) -> bool:
-        """Whether the last batch was one behind which comes the validation of the interval."""
-        if self.epochs is None:
-            due = internals.validation_comes_behind(trainer, self.brain.step)
-            return due and self._validated_at != internals.total_batches(trainer)
-        interval = connection_of(self.brain).settings.val_interval_steps
-        if not interval or self.valid_loader is None:
-            return False
-        total = internals.total_batches(trainer)
-        return total > 0 and total % interval == 0 and self._validated_at != total
 
     def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
         if self.step_in_progress:
             return self._states_before_step
-        return self._validation_states if in_validation else None
+        return self.validation.states_at_start if in_validation else None
 
     @property
     def unreliable_loaders(self) -> list[object]:
@@ -310,18 +241,20 @@ class FitRun:
         ahead = tickets is not None and (self.step_in_progress or tickets.is_ahead)
         if tickets is not None and (ahead or self.phase == VALIDATION):
             loaders.append(tickets.loader)
-        if self.valid_tickets is not None and self.validation is not None:
-            loaders.append(self.valid_tickets.loader)  # a validation is begun again
+        if self.validation.tickets is not None and self.validation.stage is not None:
+            loaders.append(self.validation.tickets.loader)  # a validation is begun again
         return loaders
 
     def begin_training(self, trainer: pl.Trainer) -> None:
         """Train nothing when the counter has no epoch left."""
         if self.is_trial:
             self.bar.enabled = False
-        elif self._trainers_loader is not None:
-            self._trainers_loader.find(trainer)
-            self._go_on_in_users_trainer(trainer, self._trainers_loader)
-        elif self.epochs is not None and wanted_by_any(trainer, not self.epochs.has_next()):
+        else:
+            self._begin_training(trainer)
+
+    def _begin_training(self, trainer: pl.Trainer) -> None:
+        assert self.epochs is not None
+        if wanted_by_any(trainer, not self.epochs.has_next()):
             trainer.should_stop = True
 
     def open_epoch(self, trainer: pl.Trainer) -> None:
@@ -333,13 +266,10 @@ class FitRun:
         if self.is_trial:
             self._open_trial(trainer)
             return
-        epoch = trainer.current_epoch + 1 if self.epochs is None else self.epochs.take()
-        number = max(epoch - self._first_number, 0)
-        if self.epochs is not None and trainer.current_epoch != number:
-            internals.set_current_epoch(trainer, number, opened=True)
+        epoch = self._next_epoch(trainer)
         write_out(trainer)
         self._opened_epochs += 1
-        self._validated = False
+        self.validation.begin_epoch()
         resume, self._resume = self._resume, None
         position, self._position = self._position, None
         if position is not None and position.phase == VALIDATION:
@@ -351,14 +281,25 @@ class FitRun:
             resume.before_epoch(self.brain)
         self.training.open(epoch)
         self.phase = TRAINING
-        if self._trainers_loader is not None:
-            self._begin_trainers_loader(trainer, self._trainers_loader)
-        if self.train_tickets is not None:
-            replay = self._replay(self.train_tickets, resume, position)
-            due = resume is not None and resume.validation_due
-            due = due or (position is not None and position.validation_due)
-            self._open_tickets(trainer, self.train_tickets, resume, replay, due)
-        if self.epochs is not None and number == 0 and self._opened_epochs > 1:
+        self._open_loader(trainer, resume, position)
+
+    def _next_epoch(self, trainer: pl.Trainer) -> int:
+        assert self.epochs is not None
+        epoch = self.epochs.take()
+        number = max(epoch - self._first_number, 0)
+        if trainer.current_epoch != number:
+            internals.set_current_epoch(trainer, number, opened=True)
+        return epoch
+
+    def _open_loader(
+        self, trainer: pl.Trainer, resume: Resume | None, position: FitPosition | None
+    ) -> None:
+        assert self.train_tickets is not None
+        replay = self._replay(self.train_tickets, resume, position)
+        due = resume is not None and resume.validation_due
+        due = due or (position is not None and position.validation_due)
+        self._open_tickets(trainer, self.train_tickets, resume, replay, due)
+        if trainer.current_epoch == 0 and self._opened_epochs > 1:
             internals.begin_training_loaders(trainer)  # the first number came again: [1, 1]
 
     def _replay(
@@ -405,7 +346,7 @@ class FitRun:
         self.training.together = decides_together(trainer)
         length = tickets.length()
         batches = float("inf") if length is None else length
-        if not _limits_training(trainer):
+        if not limits_training(trainer):
             internals.set_training_batches(trainer, batches)
         # Behind a recovery, unless a recipe writes its own numbers into step.
         done = self.brain.step if 0 < self.brain.step <= batches else 0
@@ -476,7 +417,7 @@ class FitRun:
             training.abandon()
             return
         self.phase = VALIDATION
-        self._validation_states = None
+        self.validation.states_at_start = None
         self.average = self.brain.avg_train_loss
         connection = connection_of(self.brain)
         losses = named_loss("train_loss", self.average)
@@ -496,17 +437,11 @@ class FitRun:
         ends_here = self._ends_here(trainer)
         if not decides_together(trainer):
             return ends_here
-        tickets = None if _limits_training(trainer) else self.train_tickets
-        may_be_saved = self._may_validate_here(trainer)
+        tickets = None if limits_training(trainer) else self.train_tickets
+        may_be_saved = self.validation.may_come_here(trainer)
         if tickets is not None and not ends_here:
             tickets.has_more(may_be_saved)
         return ends_for_all(trainer, self.brain, tickets, ends_here, self.requeue)
-
-    def _may_validate_here(self, trainer: pl.Trainer) -> bool:
-        """Whether a validation, in which recipes save, may come behind this batch."""
-        if connection_of(self.brain).settings.val_interval_steps:
-            return self._owes_validation(trainer)
-        return trainer.val_check_interval != 1.0
 
     @property
     def states_before_batch_ahead(self) -> dict[str, Any] | None:
@@ -518,12 +453,12 @@ class FitRun:
             return True
         tickets = self.train_tickets
         last = trainer.is_last_batch
-        if tickets is None or _limits_training(trainer):
+        if tickets is None or limits_training(trainer):
             return last
         limit_reached = self.brain._optimizer_step_limit_exceeded
         if not (last or limit_reached or trainer.num_training_batches == float("inf")):
             return False
-        if self.training.ends_here(self._may_validate_here(trainer)):
+        if self.training.ends_here(self.validation.may_come_here(trainer)):
             internals.end_epoch_after_this_batch(trainer)
             return True
         if last:
@@ -543,8 +478,7 @@ class FitRun:
             self._close_training(trainer)
             if self.is_trial:
                 return
-            if not self._validated:
-                self._validate_late(trainer, empty)
+            self.validation.validate_late(trainer, empty)
         self.phase = DONE
         connection_of(self.brain).epochs_done = trainer.current_epoch
         self.requeue.serve_between_stages(trainer, self.brain)
@@ -562,109 +496,32 @@ class FitRun:
 
     def release(self) -> None:
         """Let go of the loaders and the epoch counter when the run is over."""
-        for tickets in (self.train_tickets, self.valid_tickets):
-            if tickets is not None:
-                tickets.release()
-        self.valid_loader = None
+        if self.train_tickets is not None:
+            self.train_tickets.release()
+        self.validation.release()
         self._counter = None
         self.epochs = None if self.epochs is None else EpochSource(())
 
     # -- validation --------------------------------------------------------------------------
 
-    def _validate_late(self, trainer: pl.Trainer, empty: bool) -> None:
-        """Call ``_fit_valid`` where the recipe has its own, or where no batch led to validation."""
-        has_data = self.valid_tickets is not None and self.valid_loader is not None
-        by_steps = connection_of(self.brain).settings.val_interval_steps
-        due = self._owes_validation(trainer) if by_steps else internals.validation_is_due(trainer)
-        if self.recipe_validates or (empty and has_data and due):
-            with stop_iteration_kept():
-                self.brain._fit_valid(
-                    valid_set=self.valid_loader, epoch=self.training.epoch, enable=self.bar.enabled
-                )
-
-    def validate_with(self, trainer: pl.Trainer, loader: Iterable[Any]) -> None:
-        """Run Lightning's validation loop over ``loader``: what the default ``_fit_valid`` does."""
-        assert self.valid_tickets is not None
-        usual, self.valid_tickets.loader = self.valid_tickets.loader, loader
-        try:
-            internals.run_validation_loop(trainer)
-        finally:
-            self.valid_tickets.loader = usual
-
     def open_validation(self, trainer: pl.Trainer) -> None:
-        """Open a VALID stage, after the epoch or in its middle (``val_check_interval``)."""
-        self._validated = True
-        self._validation_states = random_states()
-        if self.training.is_open:
-            self._training_step, self.brain.step = self.brain.step, 0
-            set_epoch_in_progress(self.brain.checkpointer, True)
-        epoch = self.training.epoch
-        if epoch is None:  # the user's Trainer validates alone, or before training
-            epoch = trainer.current_epoch + 1
-        with torch.enable_grad():  # as in training, from which SpeechBrain comes here
-            self.validation = EvaluationPass(
-                self.brain, Stage.VALID, epoch, self.valid_tickets, self.bar
-            )
-        self.validation.open(
-            limited=limits_validation(trainer), is_trial=trainer.sanity_checking or self.is_trial
-        )
+        """Open a VALID stage, after the epoch or in its middle."""
+        self.validation.open(trainer, self.is_trial)
 
-    def after_validation_batch(self, trainer: pl.Trainer, is_last: bool = False) -> None:
-        """Serve a requeue signal; what is saved begins this validation again."""
-        if trainer.sanity_checking or self.is_trial or self.train_tickets is None:
-            return
-        brain = self.brain
-        step = brain.step
-        if self._training_step is not None:
-            brain.step = self._training_step
-        self.requeue.serve_in_validation(trainer, brain, is_last)
-        brain.step = step
+    def after_validation_batch(self, trainer: pl.Trainer) -> None:
+        """Do what is to be done behind a batch of validation."""
+        self.validation.after_batch(trainer, self.is_trial)
 
     def close_validation(self, trainer: pl.Trainer) -> Any:
-        """Close the VALID stage and go on training where it was interrupted; return the loss."""
-        self.after_validation_batch(trainer, is_last=True)
-        validation, self.validation = self.validation, None
-        assert validation is not None
-        self._validated_at = internals.total_batches(trainer)
-        if trainer.sanity_checking or self.is_trial:
-            # The end of a VALID stage is where recipes change learning rates and save.
-            validation.abandon()
-            average = None
-        else:
-            average = validation.close(limited=limits_validation(trainer))
-            connection_of(self.brain).share_meta()
-            if not self.training.is_open:
-                self.phase = DONE
-        if self._training_step is not None:
-            self.brain.step, self._training_step = self._training_step, None
-            set_epoch_in_progress(self.brain.checkpointer, False)
-            self.brain.modules.train()
-        self._validation_states = None
+        """Close the VALID stage and return its average loss, None where it was only tried out."""
+        average = self.validation.close(trainer, self.is_trial)
+        if not (trainer.sanity_checking or self.is_trial or self.training.is_open):
+            self.phase = DONE
         return average
-
-
-def set_epoch_in_progress(checkpointer: object, value: bool) -> None:
-    """Tell a Checkpointer whether what is saved now is from the middle of an epoch."""
-    if isinstance(checkpointer, Checkpointer):
-        checkpointer.epoch_in_progress = value
 
 
 def _plain(average: Any) -> Any:
     return average.detach().cpu() if isinstance(average, torch.Tensor) else average
-
-
-def _limits_training(trainer: pl.Trainer) -> bool:
-    return is_limit(trainer.limit_train_batches)
-
-
-def limits_validation(trainer: pl.Trainer) -> bool:
-    """Whether the user's Trainer looks at a part of the validation set only."""
-    return is_limit(trainer.limit_val_batches)
-
-
-def is_limit(batches: float) -> bool:
-    """Whether a Trainer's limit leaves batches out: 1.0 is all of them, 1 is one batch."""
-    return isinstance(batches, int) or batches != 1.0
 
 
 def _may_stop(trainer: pl.Trainer) -> bool:

@@ -19,7 +19,8 @@ from brain_lightning.engine.brain_module import BrainModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.failures import failures_told
-from brain_lightning.engine.fit_run import FitRun, set_epoch_in_progress
+from brain_lightning.engine.fit_run import FitRun
+from brain_lightning.engine.fit_validation import set_epoch_in_progress
 from brain_lightning.engine.hook_listeners import heard_only_in
 from brain_lightning.engine.joint_step import decides_together
 from brain_lightning.engine.lightning_checkpoint import read_checkpoint_file
@@ -83,13 +84,13 @@ def run_fit(
         trainer.fit(
             module,
             run.train_tickets,
-            run.valid_tickets,
+            run.validation.tickets,
             ckpt_path=ckpt_path,
             **plain_loading(trainer),
         )
 
     try:
-        _start(brain, bar, start, recipe_validates=run.recipe_validates)
+        _start(brain, bar, start, recipe_validates=run.validation.recipe_validates)
         if not run.is_inner:
             forget_start(brain)
     finally:
@@ -103,9 +104,10 @@ def run_validation(
     brain: BrainProtocol, valid_loader: Iterable[Any], epoch: int | None, progressbar: bool
 ) -> None:
     """Validate: what the default ``_fit_valid`` does, inside of a fit or alone."""
-    module = connection_of(brain).module
-    if module is not None and module.trainer.training and module._run.epochs is not None:
-        module._run.validate_with(module.trainer, valid_loader)
+    outer = connection_of(brain).module
+    outer_run = None if outer is None else outer.fit_run
+    if outer is not None and outer.trainer.training and outer_run and outer_run.epochs is not None:
+        outer_run.validation.run_over(outer.trainer, valid_loader)
         return
     bar = StageBar(progressbar, brain.tqdm_barcolor)
     run = FitRun(brain, valid_loader=valid_loader, bar=bar)
@@ -114,7 +116,7 @@ def run_validation(
 
     def start(trainer: pl.Trainer) -> None:
         requeue_without_saving(trainer)
-        trainer.validate(module, run.valid_tickets, verbose=False)
+        trainer.validate(module, run.validation.tickets, verbose=False)
 
     try:
         _start(brain, bar, start)
