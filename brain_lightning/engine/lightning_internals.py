@@ -1,8 +1,8 @@
 """Every name of Lightning that is not public and that we use anyway, each with its reason.
 
-Tried with Lightning 2.6. Nothing here replaces a function or a class of Lightning for others:
-counters and flags are read and set, one loop is run, and two methods are replaced on one object.
-Whoever supports a new version starts in this file.
+Tried with Lightning 2.5.0 and 2.6. Nothing here replaces a function or a class of Lightning for
+others: counters and flags are read and set, loops are run, and three parts of a Brain's own Trainer
+are given as subclasses. Whoever supports a new version starts in this file.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.optim.swa_utils import AveragedModel
+from typing_extensions import override
 
 
 class StepCounter:
@@ -367,19 +370,60 @@ def validation_comes_behind(trainer: pl.Trainer, batch: int) -> bool:
     return number > 0 and number % interval == 0
 
 
+class _EpochLoopWithoutBroadcast(_TrainingEpochLoop):
+    @override
+    def _broadcast_sigterm_tensor(self) -> None:
+        """Ask nobody; Lightning calls this before each batch, where there are several processes."""
+
+
+class _PatientSignals(_SignalConnector):
+    """Does in a signal's handler nothing that waits for anybody, or saves."""
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        super().__init__(trainer)
+        self.notes_sigterm_only = False
+        self.note_requeue: Callable[[int, object], None] | None = None
+
+    @override
+    def _sigterm_notifier_fn(self, signum: int, frame: Any) -> None:
+        if self.notes_sigterm_only:
+            self.received_sigterm = True
+        else:
+            super()._sigterm_notifier_fn(signum, frame)
+
+    @override
+    def _slurm_sigusr_handler_fn(self, signum: int, frame: Any) -> None:
+        if self.note_requeue is not None:
+            self.note_requeue(signum, frame)
+        else:
+            super()._slurm_sigusr_handler_fn(signum, frame)
+
+
+def _signals_of(trainer: pl.Trainer) -> _PatientSignals:
+    """Return what hears signals in a Trainer of a Brain's, before it has begun to listen."""
+    present = trainer._signal_connector
+    if not isinstance(present, _PatientSignals):
+        trainer._signal_connector = present = _PatientSignals(trainer)
+    return present
+
+
 def decide_sigterm_together(trainer: pl.Trainer) -> None:
     """Let a SIGTERM only set Lightning's flag; our exchange behind each batch shares it.
 
     Why: Lightning broadcasts the flag at every training step and waits for the answer, on the GPU
     where there is one (PL#20825); and its signal handler broadcasts too, in the middle of whatever
     the processes exchange at that moment, and waits for processes that may be gone.
-    Names: ``epoch_loop._broadcast_sigterm_tensor``, ``_signal_connector._sigterm_notifier_fn``;
-    both are replaced on this Trainer's own objects.
+    Names: ``_TrainingEpochLoop._broadcast_sigterm_tensor``, ``_SignalConnector`` and its
+    ``_sigterm_notifier_fn``.
+
+    Args:
+        trainer: of a Brain's own making, before its run.
     """
-    epoch_loop: Any = trainer.fit_loop.epoch_loop
-    epoch_loop._broadcast_sigterm_tensor = _do_nothing
-    connector: Any = trainer._signal_connector
-    connector._sigterm_notifier_fn = partial(_note_sigterm, trainer)
+    loop = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = _EpochLoopWithoutBroadcast(
+        trainer, loop.min_steps, loop.max_steps
+    )
+    _signals_of(trainer).notes_sigterm_only = True
 
 
 def is_open(logger: Any) -> bool:
@@ -406,11 +450,14 @@ def set_version(logger: Any, version: int | str | None) -> None:
 def call_on_requeue_signal(trainer: pl.Trainer, note: Callable[[int, object], None]) -> None:
     """Have SLURM's signal before the end of a job call ``note``.
 
-    Why: Lightning saves at once, wherever the run is. Names:
-    ``_signal_connector._slurm_sigusr_handler_fn``, replaced on this Trainer's own object.
+    Why: Lightning saves at once, wherever the run is. Names: ``_SignalConnector`` and its
+    ``_slurm_sigusr_handler_fn``.
+
+    Args:
+        trainer: of a Brain's own making, before its run.
+        note: called with the signal's number and the frame that it interrupts.
     """
-    connector: Any = trainer._signal_connector
-    connector._slurm_sigusr_handler_fn = note
+    _signals_of(trainer).note_requeue = note
 
 
 def can_be_requeued(trainer: pl.Trainer) -> bool:
@@ -424,8 +471,8 @@ def can_be_requeued(trainer: pl.Trainer) -> bool:
 
 def requeue(trainer: pl.Trainer, signum: int) -> None:
     """Save ``hpc_ckpt_N.ckpt`` and queue the job again, as Lightning does. Names: as above."""
-    connector: Any = trainer._signal_connector
-    type(connector)._slurm_sigusr_handler_fn(connector, signum, None)
+    frame: Any = None
+    _SignalConnector._slurm_sigusr_handler_fn(trainer._signal_connector, signum, frame)
 
 
 def requeue_checkpoint(trainer: pl.Trainer) -> str | None:
@@ -438,28 +485,23 @@ def requeue_checkpoint(trainer: pl.Trainer) -> str | None:
     return trainer._checkpoint_connector._hpc_resume_path
 
 
+class _NoCheckpointChosen(_CheckpointConnector):
+    @override
+    def _parse_ckpt_path(self, *arguments: object, **options: object) -> None:
+        """Choose none."""
+
+
 def look_for_no_checkpoint(trainer: pl.Trainer) -> None:
     """Have ``fit()`` without ``ckpt_path`` load none.
 
-    Why: nothing public says so. Names: ``_checkpoint_connector._parse_ckpt_path``, replaced on this
-    Trainer's own object.
+    Why: nothing public says so. Names: ``_CheckpointConnector`` and its ``_parse_ckpt_path``.
+
+    Args:
+        trainer: of a Brain's own making, before its run.
     """
-    connector: Any = trainer._checkpoint_connector
-    connector._parse_ckpt_path = _no_path
-
-
-def _no_path(*arguments: object, **options: object) -> None:
-    """Find nothing."""
+    trainer._checkpoint_connector = _NoCheckpointChosen(trainer)
 
 
 def receive_sigterm(trainer: pl.Trainer) -> None:
     """Have Lightning end the run behind this batch. Names: ``_signal_connector``."""
     trainer._signal_connector.received_sigterm = True
-
-
-def _note_sigterm(trainer: pl.Trainer, signum: int, frame: object) -> None:
-    receive_sigterm(trainer)
-
-
-def _do_nothing() -> None:
-    """Do nothing."""
