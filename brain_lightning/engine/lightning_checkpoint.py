@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -39,6 +38,7 @@ from brain_lightning.parts.checkpoints.hook_choice import (
     choose_load_hooks,
     choose_save_hooks,
 )
+from brain_lightning.parts.checkpoints.pickled_objects import refused_class
 from brain_lightning.parts.checkpoints.snapshot import writes_state_only
 
 logger = get_logger(__name__)
@@ -205,14 +205,14 @@ def read_checkpoint_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except (RuntimeError, EOFError, LookupError, OSError, pickle.UnpicklingError) as error:
-        culprit = re.search(r"GLOBAL (\S+)", str(error))
+        culprit = refused_class(error)
         if culprit is None:
             raise ValueError(
                 f"{path} cannot be resumed from: it is no checkpoint, or only a part of one "
                 f"({error})."
             ) from error
         raise ValueError(
-            f"{path} cannot be resumed from: it holds pickled Python objects ({culprit[1]}), and "
+            f"{path} cannot be resumed from: it holds pickled Python objects ({culprit}), and "
             "loading those can run any code. If you trust the file, allow their classes with "
             "torch.serialization.add_safe_globals; or have the callback or data module that saves "
             "them give tensors, numbers, strings, lists and dicts from its state_dict()."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ from brain_lightning.parts.checkpoints.errors import (
 )
 from brain_lightning.parts.checkpoints.integrity import CHECKSUMS
 from brain_lightning.parts.checkpoints.opening import open_checkpoint
+from brain_lightning.parts.checkpoints.pickled_objects import refused_class
 from brain_lightning.parts.checkpoints.resume_file import (
     SUFFIX,
     read_resume_file,
@@ -191,8 +191,8 @@ def load_lightning_file(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" ({found[1]})" if found else ""
+        culprit = refused_class(error)
+        what = "" if culprit is None else f" ({culprit})"
         raise CheckpointError(
             f"{path} holds pickled objects{what}, which can run any code, so it is not read."
         ) from error

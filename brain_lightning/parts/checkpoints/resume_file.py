@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from brain_lightning.ground.loggers import get_logger
 from brain_lightning.parts.checkpoints.checkpoint import METAFNAME
 from brain_lightning.parts.checkpoints.errors import DamagedCheckpointError
 from brain_lightning.parts.checkpoints.meta_file import read_meta
+from brain_lightning.parts.checkpoints.pickled_objects import refused_class
 
 logger = get_logger(__name__)
 
@@ -84,8 +84,8 @@ def write_noted(target: Path, state: Mapping[str, Any]) -> None:
     try:
         torch.load(io.BytesIO(content), weights_only=True)
     except pickle.UnpicklingError as error:
-        culprit = re.search(r"GLOBAL (\S+)", str(error))
-        what = f" ({culprit[1]})" if culprit else ""
+        culprit = refused_class(error)
+        what = "" if culprit is None else f" ({culprit})"
         raise TypeError(
             f"What {target.name} is to hold cannot be saved, because a state_dict() in it (of a "
             "data set or a callback) has something other than tensors, numbers, strings, lists and "

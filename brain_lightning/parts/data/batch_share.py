@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, Sa
 from typing_extensions import override
 
 from brain_lightning.parts.data.iteration_start import samplers_of
+from brain_lightning.parts.data.loader_options import loader_options
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 
 if TYPE_CHECKING:
@@ -161,23 +162,5 @@ def with_batches(
     batches = make(present)
     places = {"batch_sampler": batches} if whole_batches else {"sampler": batches}
     batch_size: dict[str, Any] = {} if whole_batches else {"batch_size": None}
-    options = {**_options(loader), **places, **batch_size}
+    options = {**loader_options(loader), **places, **batch_size}
     return DataLoader(loader.dataset, **options), batches
-
-
-def _options(loader: DataLoader[Any]) -> dict[str, Any]:
-    names = (
-        "num_workers",
-        "collate_fn",
-        "pin_memory",
-        "timeout",
-        "worker_init_fn",
-        "multiprocessing_context",
-        "generator",
-        "prefetch_factor",
-        "persistent_workers",
-        # Newer than the oldest torch we take, and older than the newest.
-        "in_order",
-        "pin_memory_device",
-    )
-    return {name: getattr(loader, name) for name in names if hasattr(loader, name)}

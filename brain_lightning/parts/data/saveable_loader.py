@@ -25,6 +25,7 @@ from brain_lightning.parts.data.iteration_start import (
     restore_own_generators,
     samplers_of,
 )
+from brain_lightning.parts.data.loader_options import loader_options
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
 from brain_lightning.parts.data.sampler_states import SamplerStates
 
@@ -173,30 +174,11 @@ class SaveableDataLoader(_DataLoader):
         indices: dict[str, Any] = {"batch_sampler": remaining}
         if self.batch_sampler is None:
             indices = {"batch_size": None, "sampler": remaining}
-        generator = start.worker_seed_generator(self)
-        loader: DataLoader[Any] = DataLoader(
-            self.dataset, generator=generator, **indices, **self._worker_options()
-        )
+        options = {**loader_options(self), "generator": start.worker_seed_generator(self)}
+        loader: DataLoader[Any] = DataLoader(self.dataset, **indices, **options)
         if self._workers_persist:
             self._resumed_loader = loader
         return loader
-
-    def _worker_options(self) -> dict[str, Any]:
-        options: dict[str, Any] = {
-            "num_workers": self.num_workers,
-            "collate_fn": self.collate_fn,
-            "pin_memory": self.pin_memory,
-            "timeout": self.timeout,
-            "worker_init_fn": self.worker_init_fn,
-            "multiprocessing_context": self.multiprocessing_context,
-            "prefetch_factor": self.prefetch_factor,
-            "persistent_workers": self.persistent_workers,
-        }
-        # Newer than the oldest torch we take, and older than the newest.
-        for name in ("in_order", "pin_memory_device"):
-            if hasattr(self, name):
-                options[name] = getattr(self, name)
-        return options
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is, as tensors and plain values.
