@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,13 @@ def test_checkpoints_import_neither_engine_nor_brain() -> None:
                 assert name.startswith(
                     ("brain_lightning.ground", "brain_lightning.parts.checkpoints")
                 ), f"{path.name} imports {name}"
+
+
+def test_the_engine_says_what_is_where() -> None:
+    page = (PACKAGE / "engine" / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    named = sorted(re.findall(r"`(\w+)`", "\n".join(rows)))
+    assert named == sorted(path.stem for path in (PACKAGE / "engine").glob("[a-z]*.py"))
 
 
 LIGHTNING_OBJECTS = {"trainer", "fit_loop", "epoch_loop", "pl_module", "strategy", "connector"}

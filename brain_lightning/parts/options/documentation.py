@@ -1,4 +1,4 @@
-"""The table of options for the documentation, made from their declarations."""
+"""The table of options in docs/options.md, made from their declarations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from speechbrain.utils.run_opts import RunOptions as TheirRunOptions
@@ -70,6 +71,12 @@ def test_every_option_has_help_and_a_row_in_the_table():
         assert f"{name}`" in row
         assert option_of(field).help in row
         assert row.replace("\\|", "").count("|") == 6
+
+
+def test_the_documentation_ends_with_the_table():
+    page = (Path(__file__).parents[3] / "docs" / "options.md").read_text(encoding="utf-8")
+    before = page[: page.index("| option |")]
+    assert page == before + options_table(), f"it should end with\n{options_table()}"
 
 
 def test_the_table_has_the_defaults_of_a_profile():
