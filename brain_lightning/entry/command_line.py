@@ -44,14 +44,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program.
 
-    Arguments
-    ---------
-    arguments:
-        What stands after the program's name; if not given, that of this process.
+    Args:
+        arguments: what stands after the program's name; if not given, that of this process.
 
-    Returns
-    -------
-    The exit status: 2 when the command line is wrong.
+    Returns:
+        The exit status: 2 when the command line is wrong.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])

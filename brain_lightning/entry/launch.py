@@ -27,27 +27,20 @@ def torchrun_command(
     On one machine torchrun needs nothing else; on several each machine's torchrun is started by the
     user or by SLURM.
 
-    Arguments
-    ---------
-    program:
-        What is to be started, without Python itself: ``["-m", "brain_lightning", "run", ...]`` or
-        ``["train.py", "hparams.yaml", ...]``.
-    trainer:
-        The Trainer arguments of the command line, of which ``devices``, ``num_nodes`` and
-        ``accelerator`` count.
-    environment:
-        The variables that tell whether this process is one of several already; if not given, this
-        process's.
+    Args:
+        program: what is to be started, without Python itself: ``["-m", "brain_lightning", "run",
+            ...]`` or ``["train.py", "hparams.yaml", ...]``.
+        trainer: the Trainer arguments of the command line, of which ``devices``, ``num_nodes`` and
+            ``accelerator`` count.
+        environment: the variables that tell whether this process is one of several already; if not
+            given, this process's.
 
-    Returns
-    -------
-    The arguments for ``subprocess`` or ``os.execv``, or None where nothing is to be started: one
-    device is asked for, or a launcher started this process already.
+    Returns:
+        The arguments for ``subprocess`` or ``os.execv``, or None where nothing is to be started:
+        one device is asked for, or a launcher started this process already.
 
-    Raises
-    ------
-    ValueError
-        When the number of devices cannot be understood, or several machines are asked for.
+    Raises:
+        ValueError: the number of devices cannot be understood, or several machines are asked for.
     """
     count = number_of_processes(trainer)
     if count < 2 or detect_launch(environment) is not None:
@@ -73,15 +66,11 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
     Where one process is enough, or a launcher started this one, nothing happens; else this call
     does not return. The recipe has done nothing yet.
 
-    Arguments
-    ---------
-    arguments:
-        What stands behind ``brain-lightning run``: the recipe and its own command line.
+    Args:
+        arguments: what stands behind ``brain-lightning run``: the recipe and its own command line.
 
-    Raises
-    ------
-    ValueError
-        When the number of devices cannot be understood, or several machines are asked for.
+    Raises:
+        ValueError: the number of devices cannot be understood, or several machines are asked for.
     """
     trainer = parse_own_options(arguments[1:]).get("trainer", {})
     program = ["-m", "brain_lightning", "run", *arguments, *_backend(arguments)]

@@ -24,10 +24,8 @@ _FIELDS = (
 def rank_report(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return what was detected; keys that nothing tells are None, ``launcher`` too.
 
-    Raises
-    ------
-    ValueError
-        When a variable is no number, or the rank cannot be told.
+    Raises:
+        ValueError: a variable is no number, or the rank cannot be told.
     """
     environment = os.environ if environment is None else environment
     launch = detect_launch(environment)

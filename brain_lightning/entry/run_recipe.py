@@ -27,20 +27,14 @@ def run_recipe(recipe: str | os.PathLike[str], arguments: Sequence[str] = ()) ->
     ``__main__`` and the import path are as with ``python RECIPE ARGUMENTS``. What the recipe
     raises, ``SystemExit`` too, is raised here.
 
-    Arguments
-    ---------
-    recipe:
-        The script.
-    arguments:
-        Its command line: usually the file of hyperparameters, then options.
+    Args:
+        recipe: the script.
+        arguments: its command line: usually the file of hyperparameters, then options.
 
-    Raises
-    ------
-    RecipeNotFoundError
-        When there is no such file.
-    MissingExtraError
-        When the recipe imports SpeechBrain, and it is not installed; or makes a logger or callback
-        of Lightning's whose package an extra brings.
+    Raises:
+        RecipeNotFoundError: there is no such file.
+        MissingExtraError: the recipe imports SpeechBrain, and it is not installed; or makes a
+            logger or callback of Lightning's whose package an extra brings.
     """
     with _recipe_process(recipe, arguments):
         _run(recipe)

@@ -39,25 +39,18 @@ def create_experiment_directory(
     script and ``env.log`` are written, whole or not at all; uncaught exceptions are logged from
     now on. The main process does it while the others wait; when it fails, all of them raise.
 
-    Arguments
-    ---------
-    experiment_directory:
-        The folder; it may be there already, from an earlier run.
-    hyperparams_to_save:
-        A HyperPyYAML file, to be saved with references and overrides put in.
-    overrides:
-        Values that replace those of that file: a mapping, or YAML text.
-    log_config:
-        A YAML file in the form of ``logging.config.dictConfig``; where it has a handler called
-        ``file_handler``, that one writes ``log.txt``. None is the default.
-    save_env_desc:
-        Whether to write ``env.log``, the description of the environment.
+    Args:
+        experiment_directory: the folder; it may be there already, from an earlier run.
+        hyperparams_to_save: a HyperPyYAML file, to be saved with references and overrides put in.
+        overrides: values that replace those of that file: a mapping, or YAML text.
+        log_config: a YAML file in the form of ``logging.config.dictConfig``; where it has a handler
+            called ``file_handler``, that one writes ``log.txt``. None is the default.
+        save_env_desc: whether to write ``env.log``, the description of the environment.
 
-    Raises
-    ------
-    ValueError
-        When the hyperparameter file is missing, is not YAML, lacks a key to override, or cannot
-        be resolved, or the logging configuration is none. Nothing is created or changed then.
+    Raises:
+        ValueError: the hyperparameter file is missing, is not YAML, lacks a key to override, or
+            cannot be resolved, or the logging configuration is none. Nothing is created or changed
+            then.
     """
     hyperparameters = None
     if hyperparams_to_save is not None:

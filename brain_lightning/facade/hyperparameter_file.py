@@ -38,18 +38,14 @@ class MissingHyperparameterKeyError(HyperparameterFileError, KeyError):
 def resolved_hyperparameters(path: str | os.PathLike[str], overrides: Overrides = None) -> str:
     """Return the text of a HyperPyYAML file with overrides and references put in.
 
-    Arguments
-    ---------
-    path:
-        The file.
-    overrides:
-        Values that replace the file's: a mapping, or YAML text as ``parse_arguments`` returns it.
+    Args:
+        path: the file.
+        overrides: values that replace the file's: a mapping, or YAML text as ``parse_arguments``
+            returns it.
 
-    Raises
-    ------
-    ValueError
-        When file or overrides cannot be read. The error is also the FileNotFoundError, KeyError or
-        YAMLError that it comes from, and leaves everything as it was.
+    Raises:
+        ValueError: file or overrides cannot be read. The error is also the FileNotFoundError,
+            KeyError or YAMLError that it comes from, and leaves everything as it was.
     """
     content = _mapping_in(_text_of(path), f"The hyperparameter file {path}")
     if overrides:

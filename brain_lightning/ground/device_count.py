@@ -11,10 +11,8 @@ from brain_lightning.ground.errors import OptionError
 def number_of_processes(trainer: Mapping[str, Any]) -> int:
     """Return how many processes ``trainer.devices`` asks for: 4, "4", [0, 2], "0,2", "auto", -1.
 
-    Raises
-    ------
-    ValueError
-        When it is none of these.
+    Raises:
+        ValueError: it is none of these.
     """
     chosen = chosen_devices(trainer)
     if chosen is not None:
@@ -28,10 +26,8 @@ def number_of_processes(trainer: Mapping[str, Any]) -> int:
 def chosen_devices(trainer: Mapping[str, Any]) -> list[int] | None:
     """Return the numbers of the devices that ``trainer.devices`` lists, or None for a count.
 
-    Raises
-    ------
-    ValueError
-        When the list is empty, or has something else than numbers from 0, or a number twice.
+    Raises:
+        ValueError: the list is empty, or has something else than numbers from 0, or a number twice.
     """
     devices = trainer.get("devices", 1)
     if isinstance(devices, str) and "," in devices:
@@ -50,10 +46,8 @@ def chosen_devices(trainer: Mapping[str, Any]) -> list[int] | None:
 def as_count(value: Any, name: str) -> int:
     """Return a Trainer argument as a number, 1 or more.
 
-    Raises
-    ------
-    ValueError
-        When it is something else.
+    Raises:
+        ValueError: it is something else.
     """
     try:
         count = int(value)

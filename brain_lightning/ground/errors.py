@@ -8,12 +8,9 @@ class OptionError(ValueError):
 class MissingExtraError(ImportError):
     """Something asked for needs an optional package that is not installed.
 
-    Arguments
-    ---------
-    wanted:
-        What was asked for, as the user would name it.
-    extra:
-        The extra of this package that brings what is missing.
+    Args:
+        wanted: what was asked for, as the user would name it.
+        extra: the extra of this package that brings what is missing.
     """
 
     def __init__(self, wanted: str, extra: str) -> None:

@@ -18,8 +18,7 @@ def all_gathered(value: Any) -> list[Any]:
     come back as copies too.
 
     Raises:
-    ------
-    Whatever pickling the value raises.
+        Whatever pickling the value raises.
     """
     if ddp_prevent_block():
         return [value]

@@ -109,15 +109,11 @@ def detect_launch(environment: Environment | None = None) -> Launch | None:
     In this order: torchrun, also inside of srun; srun with one task for each process; Open MPI and
     JSM; and last a local rank alone, as Lightning's own launcher sets it.
 
-    Arguments
-    ---------
-    environment:
-        The variables to read; if not given, those of this process.
+    Args:
+        environment: the variables to read; if not given, those of this process.
 
-    Raises
-    ------
-    ValueError
-        When a variable is no number, or a local rank alone cannot tell the rank.
+    Raises:
+        ValueError: a variable is no number, or a local rank alone cannot tell the rank.
     """
     environment = os.environ if environment is None else environment
     for detect in (_torchrun, _slurm, _open_mpi, _jsm, _local_rank_alone):

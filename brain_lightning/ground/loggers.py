@@ -87,14 +87,11 @@ def setup_logging(
 ) -> None:
     """Configure logging from a YAML file in the form of ``logging.config.dictConfig``.
 
-    Arguments
-    ---------
-    config_path:
-        The file; when it is not there, messages of ``default_level`` go to standard error.
-    overrides:
-        Values that replace or add to the file's, in the same nested form.
-    default_level:
-        The level for loggers that are got from now on.
+    Args:
+        config_path: the file; when it is not there, messages of ``default_level`` go to standard
+            error.
+        overrides: values that replace or add to the file's, in the same nested form.
+        default_level: the level for loggers that are got from now on.
     """
     path = Path(config_path)
     if path.exists():

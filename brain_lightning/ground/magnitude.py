@@ -18,12 +18,9 @@ WORDS = {
 def format_order_of_magnitude(number: float, abbreviate: bool = True) -> str:
     """Write a number with its order of magnitude, as ``123.5k`` or ``123.5 Thousand``.
 
-    Arguments
-    ---------
-    number:
-        Any finite number; an integer below a thousand is written as it is.
-    abbreviate:
-        Whether to use letters (k, M, G) rather than words.
+    Args:
+        number: any finite number; an integer below a thousand is written as it is.
+        abbreviate: whether to use letters (k, M, G) rather than words.
     """
     order = _order_of(number)
     if order != 0:

@@ -33,20 +33,16 @@ class Options(Protocol):
 def ddp_init_group(run_opts: Options) -> None:
     """Create the process group when a launcher started this process; otherwise do nothing.
 
-    Arguments
-    ---------
-    run_opts:
-        Run options, of which ``distributed_backend`` and ``no_slurm_detection`` are read.
+    Args:
+        run_opts: run options, of which ``distributed_backend`` and ``no_slurm_detection`` are read.
 
     Without torchrun the launch is looked for in the variables of SLURM, Open MPI and JSM, and what
     torchrun would have set is set. How long processes wait for one another is two hours, or the
     seconds in the environment variable ``BRAIN_LIGHTNING_TIMEOUT``.
 
-    Raises
-    ------
-    ValueError
-        When the backend is unknown or not in this torch, or when this machine has fewer GPUs
-        than processes.
+    Raises:
+        ValueError: the backend is unknown or not in this torch, or when this machine has fewer GPUs
+            than processes.
     """
     if is_distributed_initialized():
         return  # a group that exists is used; a second one cannot be made
@@ -67,10 +63,8 @@ def ddp_init_group(run_opts: Options) -> None:
 def get_timeout() -> datetime.timedelta:
     """Return how long a process waits for the others, from the environment or two hours.
 
-    Raises
-    ------
-    ValueError
-        When the variable is no positive number of seconds.
+    Raises:
+        ValueError: the variable is no positive number of seconds.
     """
     text = os.environ.get(TIMEOUT_VARIABLE)
     if text is None:

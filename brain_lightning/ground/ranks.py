@@ -237,18 +237,15 @@ def run_on_main(
 ) -> T:
     """Run a function on the main process while the others wait, then maybe a second one.
 
-    Arguments
-    ---------
-    func, args, kwargs:
-        What the main process runs.
-    post_func, post_args, post_kwargs:
-        What the other processes run afterwards, to load what ``func`` produced, say.
-    run_post_on_main:
-        Let the main process run ``post_func`` as well; nobody waits after it then.
+    Args:
+        func, args, kwargs: what the main process runs.
+        post_func, post_args, post_kwargs: what the other processes run afterwards, to load what
+            ``func`` produced, say.
+        run_post_on_main: let the main process run ``post_func`` as well; nobody waits after it
+            then.
 
-    Returns
-    -------
-    What ``func`` returned, on every process.
+    Returns:
+        What ``func`` returned, on every process.
     """
     result = main_process_only(func)(*(args or ()), **(kwargs or {}))
     ddp_barrier()
@@ -272,18 +269,15 @@ def run_once_per_node(
 ) -> Any:
     """Run a function once on each machine while the others wait, then maybe a second one.
 
-    Arguments
-    ---------
-    func, args, kwargs:
-        What the first process of each machine runs.
-    post_func, post_args, post_kwargs:
-        What the other processes run afterwards.
-    run_post_on_all:
-        Let the first processes run ``post_func`` as well; nobody waits after it then.
+    Args:
+        func, args, kwargs: what the first process of each machine runs.
+        post_func, post_args, post_kwargs: what the other processes run afterwards.
+        run_post_on_all: let the first processes run ``post_func`` as well; nobody waits after it
+            then.
 
-    Returns
-    -------
-    What ``post_func`` returned where it ran, else what ``func`` returned where that ran, else None.
+    Returns:
+        What ``post_func`` returned where it ran, else what ``func`` returned where that ran, else
+        None.
     """
     result: Any = once_per_node(func)(*(args or ()), **(kwargs or {}))
     ddp_barrier()
@@ -310,12 +304,10 @@ def ddp_barrier() -> None:
 def ddp_broadcast(communication_object: T, src: int = 0) -> T:
     """Return the object that process ``src`` gave, on every process.
 
-    Arguments
-    ---------
-    communication_object:
-        What to send; it must be picklable. Other processes' objects are dropped.
-    src:
-        The rank of the process that sends.
+    Args:
+        communication_object: what to send; it must be picklable. Other processes' objects are
+            dropped.
+        src: the rank of the process that sends.
     """
     if ddp_prevent_block():
         return communication_object
@@ -330,12 +322,9 @@ def ddp_all_reduce(
 ) -> torch.Tensor:
     """Reduce a tensor over all processes, in place, and return it.
 
-    Arguments
-    ---------
-    communication_object:
-        A tensor of any shape, equal in shape and type on every process.
-    reduce_op:
-        For instance ``torch.distributed.ReduceOp.SUM``.
+    Args:
+        communication_object: a tensor of any shape, equal in shape and type on every process.
+        reduce_op: for instance ``torch.distributed.ReduceOp.SUM``.
     """
     if not ddp_prevent_block():
         about_to_wait()

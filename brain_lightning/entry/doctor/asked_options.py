@@ -64,10 +64,9 @@ class WrongCommandLineError(ValueError):
 def parse_command_line(arguments: Sequence[str]) -> tuple[RunOptions, dict[str, Any]]:
     """Return the run options and the overrides of hyperparameters of a recipe's command line.
 
-    Raises
-    ------
-    WrongCommandLineError
-        When an option has a wrong value, or something stands there that is no option.
+    Raises:
+        WrongCommandLineError: an option has a wrong value, or something stands there that is no
+            option.
     """
     said = io.StringIO()
     try:

@@ -100,14 +100,10 @@ def diagnose(
 ) -> Diagnosis:
     """Say what becomes of a recipe.
 
-    Arguments
-    ---------
-    tree:
-        Its Python files.
-    nodes:
-        Its hyperparameters, where there is a file of them.
-    options:
-        The run options of the file and of the command line.
+    Args:
+        tree: its Python files.
+        nodes: its hyperparameters, where there is a file of them.
+        options: the run options of the file and of the command line.
     """
     found = brain_classes(tree)
     uses = recipe_uses(tree)

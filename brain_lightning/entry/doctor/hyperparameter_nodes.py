@@ -96,19 +96,13 @@ def read_hyperparameters(
 ) -> HyperparameterNodes:
     """Read a file of hyperparameters.
 
-    Arguments
-    ---------
-    path:
-        The file.
-    overrides:
-        Values of the command line, in place of the file's.
-    included_by:
-        The files through which this one is included.
+    Args:
+        path: the file.
+        overrides: values of the command line, in place of the file's.
+        included_by: the files through which this one is included.
 
-    Raises
-    ------
-    UnreadableFileError
-        When it is no YAML, or no mapping; with the line.
+    Raises:
+        UnreadableFileError: it is no YAML, or no mapping; with the line.
     """
     nodes = HyperparameterNodes(path, included_by=included_by)
     given = dict(overrides or {})

@@ -62,10 +62,8 @@ def dotted(node: ast.expr) -> tuple[str, ...]:
 def parse_file(path: Path) -> SourceFile:
     """Parse a file.
 
-    Raises
-    ------
-    UnreadableFileError
-        When it is no Python, with the line.
+    Raises:
+        UnreadableFileError: it is no Python, with the line.
     """
     if path.suffix == ".ipynb":
         problem = "this is a notebook: save it as a script, as `jupyter nbconvert --to script` does"
@@ -132,10 +130,8 @@ class SourceTree:
     def __init__(self, recipe: Path) -> None:
         """Parse the script and every module beside it that it imports, directly or not.
 
-        Raises
-        ------
-        UnreadableFileError
-            When one of them is no Python.
+        Raises:
+            UnreadableFileError: one of them is no Python.
         """
         self._folder = recipe.resolve().parent
         self._parsed: dict[Path, SourceFile] = {}
@@ -212,10 +208,8 @@ class SourceTree:
     def names_of_bases(self, name: str) -> set[str]:
         """Return the last names of a class of the recipe, or of a package, and of its bases.
 
-        Arguments
-        ---------
-        name:
-            A dotted name, as in a YAML tag, or the name of a class in the script.
+        Args:
+            name: a dotted name, as in a YAML tag, or the name of a class in the script.
         """
         found = self._look_up(tuple(name.split(".")), self.script, 0)
         if isinstance(found, str):

@@ -41,12 +41,9 @@ SPEECHBRAIN_ATTRIBUTES = frozenset(
 def speechbrain_attribute(name: str) -> Any:
     """Return ``speechbrain.NAME``, with our names in the place of SpeechBrain's inside of it.
 
-    Raises
-    ------
-    MissingExtraError
-        When SpeechBrain is not installed, and the name is one of its own.
-    AttributeError
-        When there is no such name.
+    Raises:
+        MissingExtraError: SpeechBrain is not installed, and the name is one of its own.
+        AttributeError: there is no such name.
     """
     if not is_speechbrain_installed():
         if name in SPEECHBRAIN_ATTRIBUTES:

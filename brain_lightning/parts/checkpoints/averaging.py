@@ -61,12 +61,12 @@ def average_checkpoints(
 ) -> Any:
     """Average one recoverable's parameters over checkpoints.
 
-    Arguments:
-        checkpoint_list: What ``find_checkpoints`` returned, for instance.
+    Args:
+        checkpoint_list: what ``find_checkpoints`` returned, for instance.
         recoverable_name: Whose parameters.
-        parameter_loader: Called with a path and ``map_location="cpu"``; the default reads tensors
+        parameter_loader: called with a path and ``map_location="cpu"``; the default reads tensors
             and plain values only.
-        averager: Function of an iterator over what was loaded, old key names brought up to date.
+        averager: function of an iterator over what was loaded, old key names brought up to date.
 
     Returns:
         What the averager returns: by default a state dict on the CPU.

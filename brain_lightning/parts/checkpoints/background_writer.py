@@ -108,8 +108,8 @@ class BackgroundSaver:
         Call it when the recoverables are as large as they will be: behind an optimizer's first
         step. Where there is not enough memory, nothing is kept; the save says so.
 
-        Arguments:
-            further: File name -> what is noted for it in a save (``write_resume_file``), as far as
+        Args:
+            further: file name -> what is noted for it in a save (``write_resume_file``), as far as
                 it is large. Its tensors are looked at for their sizes only.
         """
         self.wait()

@@ -77,12 +77,12 @@ class Checkpointer:
     ) -> None:
         """Create the folder, and tidy up in it after a process that was killed.
 
-        Arguments:
-            checkpoints_dir: The folder of the checkpoints.
-            recoverables: Unique name -> object to save and load. More can be added later.
-            custom_load_hooks: Name -> function ``(object, path, end_of_epoch)``.
-            custom_save_hooks: Name -> function ``(object, path)``.
-            allow_partial_load: Load what a checkpoint has and leave other recoverables as they are.
+        Args:
+            checkpoints_dir: the folder of the checkpoints.
+            recoverables: unique name -> object to save and load. More can be added later.
+            custom_load_hooks: name -> function ``(object, path, end_of_epoch)``.
+            custom_save_hooks: name -> function ``(object, path)``.
+            allow_partial_load: load what a checkpoint has and leave other recoverables as they are.
         """
         self.checkpoints_dir = Path(checkpoints_dir)
         self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
@@ -110,12 +110,12 @@ class Checkpointer:
     ) -> None:
         """Add an object to save and load.
 
-        Arguments:
-            name: Unique; its file in a checkpoint is named so.
-            obj: The object.
-            custom_load_hook: Function ``(obj, path, end_of_epoch)`` used to load it.
-            custom_save_hook: Function ``(obj, path)`` used to save it.
-            optional_load: A checkpoint without it can be loaded, with a warning.
+        Args:
+            name: unique; its file in a checkpoint is named so.
+            obj: the object.
+            custom_load_hook: function ``(obj, path, end_of_epoch)`` used to load it.
+            custom_save_hook: function ``(obj, path)`` used to save it.
+            optional_load: a checkpoint without it can be loaded, with a warning.
         """
         self.recoverables[name] = obj
         self.optional_recoverables[name] = optional_load
@@ -146,12 +146,12 @@ class Checkpointer:
     ) -> Checkpoint | None:
         """Save a checkpoint and return it; None on other processes than the main one.
 
-        Arguments:
-            meta: Plain values to keep with it, by which it can be found again.
-            end_of_epoch: Whether an epoch is complete; load hooks are told.
-            name: The folder is ``CKPT+name``, and replaces one of that name. Without it the
+        Args:
+            meta: plain values to keep with it, by which it can be found again.
+            end_of_epoch: whether an epoch is complete; load hooks are told.
+            name: the folder is ``CKPT+name``, and replaces one of that name. Without it the
                 folder is named by the time.
-            verbosity: The level at which the save is logged.
+            verbosity: the level at which the save is logged.
 
         Raises:
             CheckpointError: it could not be saved; nothing of it is left, the others are untouched.
@@ -255,13 +255,13 @@ class Checkpointer:
     ) -> list[Checkpoint]:
         """Return checkpoints in order of importance; by default the newest first.
 
-        Arguments:
-            importance_key: Function of a checkpoint; the highest value comes first.
-            max_key: Meta key whose highest value comes first; others than those that have it are
+        Args:
+            importance_key: function of a checkpoint; the highest value comes first.
+            max_key: meta key whose highest value comes first; others than those that have it are
                 left out.
-            min_key: The same with the lowest value first.
-            ckpt_predicate: Function of a checkpoint; only those for which it is true are found.
-            max_num_checkpoints: How many at most; None for all.
+            min_key: the same with the lowest value first.
+            ckpt_predicate: function of a checkpoint; only those for which it is true are found.
+            max_num_checkpoints: how many at most; None for all.
         """
         ranked = rank_checkpoints(
             self.list_checkpoints(), importance_key, max_key, min_key, ckpt_predicate
@@ -388,13 +388,13 @@ class Checkpointer:
         Each key keeps the ``num_to_keep`` checkpoints that it ranks highest. Without any key
         nothing is deleted.
 
-        Arguments:
-            num_to_keep: How many each key keeps; 0 deletes all that the keys can rank.
-            min_keys: Meta keys whose lowest values are kept.
-            max_keys: Meta keys whose highest values are kept.
+        Args:
+            num_to_keep: how many each key keeps; 0 deletes all that the keys can rank.
+            min_keys: meta keys whose lowest values are kept.
+            max_keys: meta keys whose highest values are kept.
             importance_keys: Functions of a checkpoint whose highest values are kept.
-            ckpt_predicate: Function of a checkpoint; those for which it is false are kept.
-            verbosity: The level at which deletions are logged.
+            ckpt_predicate: function of a checkpoint; those for which it is false are kept.
+            verbosity: the level at which deletions are logged.
 
         Raises:
             ValueError: ``num_to_keep`` is negative.

@@ -45,9 +45,8 @@ def write_resume_file(path: str | Path, state: dict[str, Any] | None) -> None:
     Within :func:`written_later` it is only noted.
 
     Raises:
-    ------
-    TypeError: the state has something that is neither tensor nor plain value, so that it could not
-        be read again without running foreign code.
+        TypeError: the state has something that is neither tensor nor plain value, so that it could
+            not be read again without running foreign code.
     """
     target = resume_path(path)
     if state is None:
@@ -75,8 +74,7 @@ def write_noted(target: Path, state: Mapping[str, Any]) -> None:
     """Write a state into the file that it was noted for.
 
     Raises:
-    ------
-    TypeError: see :func:`write_resume_file`.
+        TypeError: see :func:`write_resume_file`.
     """
     buffer = io.BytesIO()
     torch.save({**state, _TIME: _time_of_checkpoint(target)}, buffer)
@@ -101,8 +99,7 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
     over.
 
     Raises:
-    ------
-    ValueError: the file is damaged.
+        ValueError: the file is damaged.
     """
     source = resume_path(path)
     if not source.exists():

@@ -50,9 +50,9 @@ class SnapshotBuffers:
 
         Tensors that are the same memory, as tied weights are, are the same in the copy.
 
-        Arguments:
-            states: Name -> state.
-            delayed: Names of optimizers' states whose moments, where they are on the CPU, are left
+        Args:
+            states: name -> state.
+            delayed: names of optimizers' states whose moments, where they are on the CPU, are left
                 for :meth:`complete` to copy.
         """
         self._used.clear()

@@ -28,20 +28,13 @@ class BatchShare(_Sampler):
     Batches are never taken apart: each is what it is in one process. The other sampler runs whole
     on every process.
 
-    Arguments
-    ---------
-    batches:
-        A batch sampler, or the sampler of a loader that does not make batches.
-    gather:
-        Returns an object of every process; called once in each iteration.
-    rank, world_size:
-        This process among all.
-    shared_first:
-        So many batches every process gets.
-    padded:
-        Give every process as many batches, its last one again where it has fewer.
-    limit:
-        So many batches at most are looked at.
+    Args:
+        batches: a batch sampler, or the sampler of a loader that does not make batches.
+        gather: returns an object of every process; called once in each iteration.
+        rank, world_size: this process among all.
+        shared_first: so many batches every process gets.
+        padded: give every process as many batches, its last one again where it has fewer.
+        limit: so many batches at most are looked at.
     """
 
     def __init__(

@@ -19,10 +19,8 @@ def stack_if_possible(values: Sequence[Any]) -> Any:
     Tensors and numpy arrays of equal shape are stacked, numbers become one tensor (Python floats
     in double precision). Anything else, and values that do not go together, stay as they are.
 
-    Arguments
-    ---------
-    values:
-        At least one value; the first decides which kind they are.
+    Args:
+        values: at least one value; the first decides which kind they are.
     """
     first = values[0]
     try:

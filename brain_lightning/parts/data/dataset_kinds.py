@@ -36,9 +36,8 @@ def require_usable(dataset: Any, loader_kwargs: dict[str, Any]) -> None:
     """Check that a DataLoader can load from a data set.
 
     Raises:
-    ------
-    TypeError: it can neither be indexed nor is it an IterableDataset, or it has no length and
-        there is no sampler to know the indices.
+        TypeError: it can neither be indexed nor is it an IterableDataset, or it has no length and
+            there is no sampler to know the indices.
     """
     if isinstance(dataset, IterableDataset):
         return

@@ -21,21 +21,16 @@ def distributed_loader_arguments(
     As in SpeechBrain the processes' shares are equally long, for which some samples are given
     twice, or with ``drop_last`` some not at all.
 
-    Arguments
-    ---------
-    dataset:
-        The data set. One that is iterated cannot be shared out from outside, which is a warning.
-    loader_kwargs:
-        Arguments of a DataLoader.
-    rank:
-        This process; None is the one that the process group says.
-    shuffle:
-        Whether samples, or the batches of a batch sampler, are shuffled. A sampler that was given
-        is, when there is ``shuffle`` in the arguments.
+    Args:
+        dataset: the data set. One that is iterated cannot be shared out from outside, which is a
+            warning.
+        loader_kwargs: Arguments of a DataLoader.
+        rank: this process; None is the one that the process group says.
+        shuffle: whether samples, or the batches of a batch sampler, are shuffled. A sampler that
+            was given is, when there is ``shuffle`` in the arguments.
 
-    Returns
-    -------
-    The arguments, and the sampler whose ``set_epoch`` is to be called, or None.
+    Returns:
+        The arguments, and the sampler whose ``set_epoch`` is to be called, or None.
     """
     if isinstance(dataset, IterableDataset):
         if not isinstance(dataset, StreamShare):

@@ -26,18 +26,14 @@ class LoopedLoader:
     the loader has ``state_dict()`` and ``load_state_dict()``, a file beside it holds its state, and
     a resumed run goes on in the middle of the loader's data, where SpeechBrain starts anew.
 
-    Arguments
-    ---------
-    loader:
-        A DataLoader or any iterable that can be iterated over again.
-    epoch_length:
-        Steps in a nominal epoch.
-    batchsize_fn:
-        Called with a batch, returns how many samples it has; BatchsizeGuesser without it.
+    Args:
+        loader: a DataLoader or any iterable that can be iterated over again.
+        epoch_length: steps in a nominal epoch.
+        batchsize_fn: called with a batch, returns how many samples it has; BatchsizeGuesser without
+            it.
 
     Raises:
-    ------
-    ValueError: the epoch length is no positive integer.
+        ValueError: the epoch length is no positive integer.
     """
 
     def __init__(
@@ -69,8 +65,7 @@ class LoopedLoader:
         """Return the next batch, until the nominal epoch is over.
 
         Raises:
-        ------
-        ValueError: the loader has no batches at all.
+            ValueError: the loader has no batches at all.
         """
         if self.step >= self.epoch_length:
             self.step = 0
@@ -115,8 +110,7 @@ class LoopedLoader:
         """Read the three counts and, before the first iteration, the loader's state.
 
         Raises:
-        ------
-        ValueError: the file does not hold three counts.
+            ValueError: the file does not hold three counts.
         """
         step, total_steps, total_samples = _read_counts(path)
         state = read_resume_file(path)

@@ -38,20 +38,16 @@ def make_dataloader(
     Each of these gives way to what ``loader_kwargs`` says. The loader is a SaveableDataLoader; for
     an IterableDataset only when that has ``state_dict()`` and ``load_state_dict()``.
 
-    Arguments
-    ---------
-    dataset:
-        Anything with ``__getitem__`` and ``__len__``, or an IterableDataset.
-    looped_nominal_epoch:
-        Loop without an end, and call this many batches an epoch (see LoopedLoader).
-    **loader_kwargs:
-        Arguments of :class:`torch.utils.data.DataLoader`.
+    Args:
+        dataset: anything with ``__getitem__`` and ``__len__``, or an IterableDataset.
+        looped_nominal_epoch: loop without an end, and call this many batches an epoch (see
+            LoopedLoader).
+        **loader_kwargs: Arguments of :class:`torch.utils.data.DataLoader`.
 
     Raises:
-    ------
-    TypeError: the data set is of no kind that can be loaded.
-    ValueError: ``shuffle`` stands beside a sampler or an IterableDataset, or ``SB_GLOBAL_SEED`` is
-        no integer.
+        TypeError: the data set is of no kind that can be loaded.
+        ValueError: ``shuffle`` stands beside a sampler or an IterableDataset, or ``SB_GLOBAL_SEED``
+            is no integer.
     """
     require_usable(dataset, loader_kwargs)
     if yields_example_dicts(dataset):
@@ -93,8 +89,7 @@ def global_seed() -> int:
     """Return the seed for shuffling: ``SB_GLOBAL_SEED``, or SpeechBrain's default.
 
     Raises:
-    ------
-    ValueError: the environment variable is no integer.
+        ValueError: the environment variable is no integer.
     """
     text = os.environ.get(SEED_VARIABLE, str(DEFAULT_SEED))
     try:
@@ -114,16 +109,13 @@ def distributed_loader_specifics(
     A sampler or batch sampler is wrapped in a DistributedSamplerWrapper; without either comes a
     DistributedSampler. As in SpeechBrain that one, and the one around a batch sampler, shuffle.
 
-    Arguments
-    ---------
-    distributed_launch:
-        Whether there are several processes; if not, the arguments come back as they are.
-    rank:
-        This process's number.
-    dataset:
-        The data set to load; nothing can be done for an IterableDataset, which is a warning.
-    loader_kwargs:
-        Arguments of a DataLoader; not changed.
+    Args:
+        distributed_launch: whether there are several processes; if not, the arguments come back as
+            they are.
+        rank: this process's number.
+        dataset: the data set to load; nothing can be done for an IterableDataset, which is a
+            warning.
+        loader_kwargs: Arguments of a DataLoader; not changed.
     """
     loader_kwargs = dict(loader_kwargs)
     if distributed_launch:

@@ -30,30 +30,24 @@ class PaddedBatch:
     and are a list otherwise. Read them as attributes (``batch.sig``), by key (``batch["sig"]``) or
     by unpacking the batch, in the order of the first example's keys.
 
-    Arguments
-    ---------
-    examples:
-        At least one dict; all have the keys of the first.
-    padded_keys:
-        Keys to pad. Without it, every key whose first value is a tensor.
-    device_prep_keys:
-        Keys that ``to()`` and ``pin_memory()`` act on. Without it, every key that holds tensors.
-    padding_func:
-        Called with the list of values and the padding keyword arguments; returns the padded data
-        and the lengths.
-    padding_kwargs:
-        Keyword arguments for ``padding_func``, for every key.
-    per_key_padding_kwargs:
-        Key -> keyword arguments that replace ``padding_kwargs`` for this key.
-    apply_default_convert:
-        Whether numpy values become tensors first (:func:`torch.utils.data.default_convert`).
-    nonpadded_stack:
-        Whether values that are not padded are stacked where possible.
+    Args:
+        examples: at least one dict; all have the keys of the first.
+        padded_keys: Keys to pad. Without it, every key whose first value is a tensor.
+        device_prep_keys: Keys that ``to()`` and ``pin_memory()`` act on. Without it, every key that
+            holds tensors.
+        padding_func: called with the list of values and the padding keyword arguments; returns the
+            padded data and the lengths.
+        padding_kwargs: Keyword arguments for ``padding_func``, for every key.
+        per_key_padding_kwargs: Key -> keyword arguments that replace ``padding_kwargs`` for this
+            key.
+        apply_default_convert: whether numpy values become tensors first
+            (:func:`torch.utils.data.default_convert`).
+        nonpadded_stack: whether values that are not padded are stacked where possible.
 
     Raises:
-    ------
-    ValueError: there are no examples, an example lacks a key, or tensors cannot be padded together.
-    TypeError: the examples are no mappings.
+        ValueError: there are no examples, an example lacks a key, or tensors cannot be padded
+            together.
+        TypeError: the examples are no mappings.
     """
 
     def __init__(

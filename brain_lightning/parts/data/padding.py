@@ -24,22 +24,17 @@ def pad_right_to(
 ) -> tuple[torch.Tensor, list[float]]:
     """Pad every dimension of a tensor at its end, up to a shape.
 
-    Arguments
-    ---------
-    tensor:
-        Any shape.
-    target_shape:
-        As many sizes as the tensor has dimensions, none smaller than the tensor's own.
-    mode, value:
-        As for :func:`torch.nn.functional.pad`.
+    Args:
+        tensor: any shape.
+        target_shape: as many sizes as the tensor has dimensions, none smaller than the tensor's
+            own.
+        mode, value: as for :func:`torch.nn.functional.pad`.
 
     Returns:
-    -------
-    The padded tensor and, for every dimension, which part of it (0 to 1) is not padding.
+        The padded tensor and, for every dimension, which part of it (0 to 1) is not padding.
 
     Raises:
-    ------
-    PaddingError: the shape has another number of dimensions or is too small.
+        PaddingError: the shape has another number of dimensions or is too small.
     """
     shape = tuple(tensor.shape)
     fits = len(shape) == len(target_shape) and all(
@@ -70,20 +65,16 @@ def batch_pad_right(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Stack tensors that differ in their first dimension, padding the shorter ones at its end.
 
-    Arguments
-    ---------
-    tensors:
-        At least one tensor, each (time, ...); all dimensions but the first are equal.
-    mode, value:
-        As for :func:`torch.nn.functional.pad`.
+    Args:
+        tensors: at least one tensor, each (time, ...); all dimensions but the first are equal.
+        mode, value: as for :func:`torch.nn.functional.pad`.
 
     Returns:
-    -------
-    The batch (len(tensors), longest time, ...) and the relative lengths (len(tensors),), 0 to 1.
+        The batch (len(tensors), longest time, ...) and the relative lengths (len(tensors),), 0 to
+        1.
 
     Raises:
-    ------
-    PaddingError: there is no tensor, or they differ in more than the first dimension.
+        PaddingError: there is no tensor, or they differ in more than the first dimension.
     """
     if len(tensors) == 0:
         raise PaddingError("There are no tensors to pad: a batch needs at least one.")

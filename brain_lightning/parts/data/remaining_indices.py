@@ -13,12 +13,9 @@ class RemainingIndices:
     The wrapped sampler draws them all the same, so what follows is what would have followed, and
     it is run to its end like any other. Later iterations are whole.
 
-    Arguments
-    ---------
-    sampler:
-        A sampler or batch sampler, or any iterable that stands for one.
-    skip:
-        How many elements the next iteration leaves out.
+    Args:
+        sampler: a sampler or batch sampler, or any iterable that stands for one.
+        skip: how many elements the next iteration leaves out.
     """
 
     def __init__(self, sampler: Iterable[Any], skip: int) -> None:

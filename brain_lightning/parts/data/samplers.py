@@ -25,20 +25,14 @@ class ReproducibleRandomSampler(RandomSampler):
 
     Call :meth:`set_epoch` before each epoch, else every epoch has the same order.
 
-    Arguments
-    ---------
-    data_source:
-        What indices are drawn for; its length counts.
-    seed:
-        The order of epoch ``e`` is drawn from ``seed + e``.
-    epoch:
-        The epoch to start with.
-    **kwargs:
-        Other arguments of RandomSampler, but for ``generator``.
+    Args:
+        data_source: what indices are drawn for; its length counts.
+        seed: the order of epoch ``e`` is drawn from ``seed + e``.
+        epoch: the epoch to start with.
+        **kwargs: other arguments of RandomSampler, but for ``generator``.
 
     Raises:
-    ------
-    ValueError: a generator is given, or the data set is empty.
+        ValueError: a generator is given, or the data set is empty.
     """
 
     def __init__(
@@ -67,24 +61,16 @@ class ReproducibleWeightedRandomSampler(WeightedRandomSampler):
 
     Call :meth:`set_epoch` before each epoch, else every epoch has the same draws.
 
-    Arguments
-    ---------
-    weights:
-        One weight for each index; they need not sum to one.
-    num_samples:
-        How many indices an epoch has.
-    replacement:
-        Whether an index can be drawn again in the same epoch.
-    seed:
-        The indices of epoch ``e`` are drawn from ``seed + e``.
-    epoch:
-        The epoch to start with.
-    **kwargs:
-        Other arguments of WeightedRandomSampler, but for ``generator``.
+    Args:
+        weights: one weight for each index; they need not sum to one.
+        num_samples: how many indices an epoch has.
+        replacement: whether an index can be drawn again in the same epoch.
+        seed: the indices of epoch ``e`` are drawn from ``seed + e``.
+        epoch: the epoch to start with.
+        **kwargs: other arguments of WeightedRandomSampler, but for ``generator``.
 
     Raises:
-    ------
-    ValueError: a generator is given.
+        ValueError: a generator is given.
     """
 
     def __init__(
@@ -126,12 +112,9 @@ class DistributedSamplerWrapper(_DistributedSampler):
 
     The wrapped sampler runs whole on every process, so it must yield the same there.
 
-    Arguments
-    ---------
-    sampler:
-        A sampler or batch sampler with a length.
-    *args, **kwargs:
-        The other arguments of :class:`torch.utils.data.DistributedSampler`.
+    Args:
+        sampler: a sampler or batch sampler with a length.
+        *args, **kwargs: the other arguments of :class:`torch.utils.data.DistributedSampler`.
     """
 
     def __init__(self, sampler: Any, *args: Any, **kwargs: Any) -> None:

@@ -207,8 +207,8 @@ class SaveableDataLoader(_DataLoader):
     def report_state(self, state: dict[str, Any] | None) -> None:
         """Say ``state`` when asked for the state, while a batch waits that was fetched ahead.
 
-        Arguments:
-            state: What :meth:`state_dict` returned before that batch, copied; None to say again
+        Args:
+            state: what :meth:`state_dict` returned before that batch, copied; None to say again
                 where the loader is.
         """
         self._reported = state
@@ -221,8 +221,7 @@ class SaveableDataLoader(_DataLoader):
         does know, and gives an empty rest then.
 
         Raises:
-        ------
-        ValueError: it is no such state.
+            ValueError: it is no such state.
         """
         progress = _progress_from(state)
         self._pending = None
@@ -268,8 +267,8 @@ class SaveableDataLoader(_DataLoader):
         """Let the first iteration go on from a file, in the middle of an epoch.
 
         Raises:
-        ------
-        ValueError: the file holds neither a position nor ``None``, or what is beside it is damaged.
+            ValueError: the file holds neither a position nor ``None``, or what is beside it is
+                damaged.
         """
         if self._progress is not None:
             logger.debug(

@@ -26,12 +26,9 @@ class Divisible(Protocol):
 class StreamShare(_IterableDataset):
     """The part of a data set that belongs to one process, divided further among its workers.
 
-    Arguments
-    ---------
-    dataset:
-        An IterableDataset with ``shard(num_shards, index)``.
-    rank, world_size:
-        This process among all.
+    Args:
+        dataset: an IterableDataset with ``shard(num_shards, index)``.
+        rank, world_size: this process among all.
 
     Attributes that are not its own are those of the part, or of the data set in a loader's workers.
     """

@@ -27,14 +27,11 @@ class EpochCounter:
     Recovered from a checkpoint at the end of an epoch, the next epoch comes; from one in the
     middle of an epoch, the same epoch comes again.
 
-    Arguments
-    ---------
-    limit:
-        The last epoch.
+    Args:
+        limit: the last epoch.
 
     Raises:
-    ------
-    ValueError: the limit is no number.
+        ValueError: the limit is no number.
     """
 
     def __init__(self, limit: int) -> None:
@@ -79,20 +76,14 @@ class EpochCounterWithStopper(EpochCounter):
     reads of a stopper (the method that saves the rest is not registered there). The best score and
     whether to stop are in a file beside it, ``<name>.ckpt.stopper``.
 
-    Arguments
-    ---------
-    limit:
-        The last epoch.
-    limit_to_stop:
-        How many epochs in a row may bring no improvement.
-    limit_warmup:
-        How many epochs pass before improvement is looked for.
-    direction:
-        "min" when smaller is better, "max" when larger is.
+    Args:
+        limit: the last epoch.
+        limit_to_stop: how many epochs in a row may bring no improvement.
+        limit_warmup: how many epochs pass before improvement is looked for.
+        direction: "min" when smaller is better, "max" when larger is.
 
     Raises:
-    ------
-    ValueError: a limit is negative or no number, or the direction is another word.
+        ValueError: a limit is negative or no number, or the direction is another word.
     """
 
     def __init__(self, limit: int, limit_to_stop: int, limit_warmup: int, direction: str) -> None:

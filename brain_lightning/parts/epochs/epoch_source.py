@@ -18,14 +18,11 @@ class EpochSource:
     epoch it is iterated once more, as a ``for`` loop does: its class may have a ``__next__`` of its
     own. Of any other iterable one epoch may be taken ahead and held.
 
-    Arguments
-    ---------
-    iterable:
-        An epoch counter, a range, a list, a generator, ... of integers.
+    Args:
+        iterable: an epoch counter, a range, a list, a generator, ... of integers.
 
     Raises:
-    ------
-    TypeError: it cannot be iterated over.
+        TypeError: it cannot be iterated over.
     """
 
     def __init__(self, iterable: Iterable[int]) -> None:
@@ -67,9 +64,8 @@ class EpochSource:
         """Go into the next epoch and return its number.
 
         Raises:
-        ------
-        StopIteration: there is none.
-        TypeError: what comes is no integer.
+            StopIteration: there is none.
+            TypeError: what comes is no integer.
         """
         epoch, self._held = self._held, _NOTHING_HELD
         if epoch is _NOTHING_HELD:

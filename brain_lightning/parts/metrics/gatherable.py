@@ -53,27 +53,20 @@ def register_gatherable(
     in the order of the data. Subclasses inherit what is registered. A second call for a class adds
     to the first.
 
-    Arguments
-    ---------
-    cls:
-        The class.
-    gather:
-        ``gather(object, copies)`` makes ``object`` what one process would have, from the
-        ``copies`` that all processes have, in the order of their ranks; nothing else of the object
-        is looked at. What was in it before the stage, and the first one or two batches, which
-        every process evaluates, are in every copy: an object that is not empty when the batches
-        begin cannot be gathered like this without knowing of that.
-    sums:
-        Attributes that each batch adds to: numbers and tensors.
-    last:
-        Attributes whose value is that of the last batch.
-    ignored:
-        Attributes that nothing depends on; each process keeps its own value.
+    Args:
+        cls: the class.
+        gather: ``gather(object, copies)`` makes ``object`` what one process would have, from the
+            ``copies`` that all processes have, in the order of their ranks; nothing else of the
+            object is looked at. What was in it before the stage, and the first one or two batches,
+            which every process evaluates, are in every copy: an object that is not empty when the
+            batches begin cannot be gathered like this without knowing of that.
+        sums: Attributes that each batch adds to: numbers and tensors.
+        last: Attributes whose value is that of the last batch.
+        ignored: Attributes that nothing depends on; each process keeps its own value.
 
     Raises:
-    ------
-    TypeError: ``cls`` is no class, or an attribute's name no string.
-    ValueError: nothing is said, or an attribute is in two of the groups.
+        TypeError: ``cls`` is no class, or an attribute's name no string.
+        ValueError: nothing is said, or an attribute is in two of the groups.
     """
     if not isinstance(cls, type):
         raise TypeError(f"register_gatherable takes a class, got {cls!r}: give type(object).")

@@ -72,12 +72,9 @@ Slots: TypeAlias = dict[Path, Slot]
 class StateTree:
     """Walks through everything that is reachable from some objects' attributes.
 
-    Arguments
-    ---------
-    roots:
-        Name -> object, such as ``"self"`` -> the Brain.
-    skipped:
-        Attributes of the roots that are somebody else's business.
+    Args:
+        roots: name -> object, such as ``"self"`` -> the Brain.
+        skipped: Attributes of the roots that are somebody else's business.
     """
 
     def __init__(self, roots: Mapping[str, Any], skipped: frozenset[str]) -> None:

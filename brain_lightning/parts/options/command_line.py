@@ -13,26 +13,18 @@ def parse_arguments(
 ) -> tuple[str, RunOptions, str]:
     """Parse the command line of a recipe.
 
-    Arguments
-    ---------
-    arg_list:
-        The arguments; if not given, those of the program.
-    defaults:
-        Values for options that are not given, in place of ours; see ``default_values``.
+    Args:
+        arg_list: the arguments; if not given, those of the program.
+        defaults: values for options that are not given, in place of ours; see ``default_values``.
 
-    Returns
-    -------
-    param_file:
-        The file of hyperparameters.
-    run_opts:
-        The options of the run; those that are given are named in ``overridden_args``.
-    overrides:
-        All other arguments, as YAML text: the overrides to load the hyperparameters with.
+    Returns:
+        param_file: The file of hyperparameters. run_opts: The options of the run; those that are
+        given are named in ``overridden_args``. overrides: All other arguments, as YAML text: the
+        overrides to load the hyperparameters with.
 
-    Raises
-    ------
-    CommandLineError
-        A SystemExit with status 2 that is also a ValueError: an option has a wrong value or
-        none, or there is no hyperparameter file. The usage is then on standard error.
+    Raises:
+        CommandLineError: a SystemExit with status 2 that is also a ValueError: an option has a
+            wrong value or none, or there is no hyperparameter file. The usage is then on standard
+            error.
     """
     return RunOptions.from_command_line_args(arg_list, defaults)

@@ -30,21 +30,15 @@ _SAME = object()
 class Option:
     """What the dataclass field of an option says beside its name, type and default.
 
-    Arguments
-    ---------
-    help:
-        One sentence for the user.
-    choices:
-        The values that are possible; None when any of the type is. A value of None is possible
-        where it is the default or where the option is a precision.
-    refused_when_parsed:
-        Whether the parser refuses other values already. SpeechBrain's does for precisions only.
-    on_command_line:
-        Whether the option can be given on the command line.
-    speechbrain:
-        Whether it is an option of SpeechBrain's.
-    speechbrain_default:
-        SpeechBrain 1.1's default where ours is another one.
+    Args:
+        help: one sentence for the user.
+        choices: the values that are possible; None when any of the type is. A value of None is
+            possible where it is the default or where the option is a precision.
+        refused_when_parsed: whether the parser refuses other values already. SpeechBrain's does for
+            precisions only.
+        on_command_line: whether the option can be given on the command line.
+        speechbrain: whether it is an option of SpeechBrain's.
+        speechbrain_default: SpeechBrain 1.1's default where ours is another one.
     """
 
     help: str
@@ -238,10 +232,8 @@ def default_of(field: dataclasses.Field[Any], profile: Profile = "brain_lightnin
 def default_values(profile: Profile = "brain_lightning") -> Mapping[str, Any]:
     """Return the default of every option.
 
-    Arguments
-    ---------
-    profile:
-        ``"speechbrain"`` for SpeechBrain 1.1's own defaults where they differ from ours.
+    Args:
+        profile: ``"speechbrain"`` for SpeechBrain 1.1's own defaults where they differ from ours.
     """
     if profile not in ("brain_lightning", "speechbrain"):
         raise ValueError(

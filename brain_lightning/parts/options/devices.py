@@ -10,10 +10,8 @@ from brain_lightning.ground.errors import OptionError
 def check_device(text: str) -> None:
     """Refuse a device that torch does not know or this machine does not have.
 
-    Raises
-    ------
-    OptionError
-        With what was given and what there is.
+    Raises:
+        OptionError: with what was given and what there is.
     """
     try:
         device = torch.device(text)

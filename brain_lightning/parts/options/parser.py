@@ -44,14 +44,10 @@ class CommandLineError(SystemExit, ValueError):
 class ParsedCommandLine:
     """What a command line says.
 
-    Arguments
-    ---------
-    values:
-        The value of each option that a command line can give, and ``param_file``.
-    given:
-        The names of the options that were given.
-    overrides:
-        The rest, as YAML text to override hyperparameters with.
+    Args:
+        values: the value of each option that a command line can give, and ``param_file``.
+        given: the names of the options that were given.
+        overrides: the rest, as YAML text to override hyperparameters with.
     """
 
     values: dict[str, Any]
@@ -62,17 +58,12 @@ class ParsedCommandLine:
 def parse(arg_list: Sequence[str], defaults: Mapping[str, Any] | None = None) -> ParsedCommandLine:
     """Read a command line.
 
-    Arguments
-    ---------
-    arg_list:
-        The arguments without the program's name.
-    defaults:
-        Values for options that are not given, in place of ours.
+    Args:
+        arg_list: the arguments without the program's name.
+        defaults: values for options that are not given, in place of ours.
 
-    Raises
-    ------
-    CommandLineError
-        When an argument is wrong; the usage is then on standard error.
+    Raises:
+        CommandLineError: an argument is wrong; the usage is then on standard error.
     """
     parser = _make_parser({**effective_defaults(), **(defaults or {})})
     own = _OwnArguments(parser)
@@ -92,11 +83,9 @@ def parse_own_options(arg_list: Sequence[str]) -> dict[str, Any]:
     For those who must know before the recipe reads its command line, which may have arguments of
     the recipe's own.
 
-    Raises
-    ------
-    CommandLineError
-        When such an option has no value, or one that cannot be; the usage is then on standard
-        error.
+    Raises:
+        CommandLineError: such an option has no value, or one that cannot be; the usage is then on
+            standard error.
     """
     own = _OwnArguments(_make_parser(effective_defaults()))
     own.take_from(arg_list)

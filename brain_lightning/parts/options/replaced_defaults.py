@@ -25,10 +25,8 @@ def replaced_values() -> Mapping[str, Any]:
 def replaced_defaults(values: Mapping[str, Any]) -> Iterator[None]:
     """Let these defaults hold for the whole process: under ``brain-lightning run``, SpeechBrain's.
 
-    Raises
-    ------
-    ValueError
-        When a key is no option.
+    Raises:
+        ValueError: a key is no option.
     """
     unknown = sorted(set(values) - set(option_fields()))
     if unknown:

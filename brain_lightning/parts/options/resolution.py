@@ -47,30 +47,21 @@ def resolve_options(
 ) -> ResolvedOptions:
     """Find the value of every option and check them together.
 
-    Arguments
-    ---------
-    run_opts:
-        Options of the run; a mapping gives all that it holds, ``RunOptions`` (ours or
-        SpeechBrain's) what its ``overridden_args`` names.
-    hparams:
-        Hyperparameters; those that are called like an option give it.
-    defaults:
-        Values for what nobody gives, in place of ours; see ``default_values``.
-    trainer:
-        Arguments of ``lightning.Trainer`` from Brain's constructor. They come after those of
-        ``hparams`` and before those of ``run_opts``.
+    Args:
+        run_opts: Options of the run; a mapping gives all that it holds, ``RunOptions`` (ours or
+            SpeechBrain's) what its ``overridden_args`` names.
+        hparams: Hyperparameters; those that are called like an option give it.
+        defaults: values for what nobody gives, in place of ours; see ``default_values``.
+        trainer: Arguments of ``lightning.Trainer`` from Brain's constructor. They come after those
+            of ``hparams`` and before those of ``run_opts``.
 
-    Returns
-    -------
-    The value of every option: ``device`` is a device that exists, the deprecated precision flags
-    have set ``precision``, and ``ckpt_interval_minutes`` is 0 when only steps were given.
+    Returns:
+        The value of every option: ``device`` is a device that exists, the deprecated precision
+        flags have set ``precision``, and ``ckpt_interval_minutes`` is 0 when only steps were given.
 
-    Raises
-    ------
-    TypeError
-        When ``run_opts`` is of a wrong type or has an unknown key.
-    ValueError
-        When a value, or two together, cannot work.
+    Raises:
+        TypeError: ``run_opts`` is of a wrong type or has an unknown key.
+        ValueError: a value, or two together, cannot work.
     """
     usual = {**effective_defaults(), **(defaults or {})}
     from_hparams = _from_hparams(hparams or {}, usual)

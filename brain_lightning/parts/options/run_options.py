@@ -49,10 +49,8 @@ class RunOptions(Declarations):
     def from_dictionary(cls, args_dict: Mapping[str, Any]) -> RunOptions:
         """Return options with the given values, all of them explicitly given.
 
-        Raises
-        ------
-        TypeError
-            When a key is no option.
+        Raises:
+            TypeError: a key is no option.
         """
         for name in args_dict:
             if name not in option_fields():

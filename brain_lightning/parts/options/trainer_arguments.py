@@ -12,10 +12,8 @@ from ruamel.yaml.error import YAMLError
 def read_scalar(text: str) -> Any:
     """Read a value as HyperPyYAML would (YAML 1.2: ``1e-3`` is a number, ``yes`` a string).
 
-    Raises
-    ------
-    ValueError
-        When the text is no YAML value.
+    Raises:
+        ValueError: the text is no YAML value.
     """
     if text.startswith("!"):
         raise ValueError(
@@ -35,10 +33,8 @@ def read_scalar(text: str) -> Any:
 def nested(dotted_key: str, value: Any) -> dict[str, Any]:
     """Return ``{"a": {"b": value}}`` for the key ``a.b``.
 
-    Raises
-    ------
-    ValueError
-        When a part of the key is empty.
+    Raises:
+        ValueError: a part of the key is empty.
     """
     parts = dotted_key.split(".")
     if not all(parts):

@@ -14,17 +14,12 @@ import torch
 def checked_value(type_text: str, value: Any) -> Any:
     """Return a value as an option of that type has it.
 
-    Arguments
-    ---------
-    type_text:
-        The annotation of the option, such as ``int | None``.
-    value:
-        What was given. What stands in YAML for the same thing is accepted: 2.0 for 2.
+    Args:
+        type_text: the annotation of the option, such as ``int | None``.
+        value: what was given. What stands in YAML for the same thing is accepted: 2.0 for 2.
 
-    Raises
-    ------
-    ValueError
-        When the value is of another type; the message says what was expected.
+    Raises:
+        ValueError: the value is of another type; the message says what was expected.
     """
     wanted, _, optional = type_text.partition(" | ")
     if value is None and optional:

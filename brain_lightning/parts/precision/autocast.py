@@ -16,10 +16,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def dtype_of_precision(name: str | None) -> torch.dtype:
     """Return the dtype that a precision computes in; None is fp32.
 
-    Raises
-    ------
-    ValueError
-        When there is no precision of that name.
+    Raises:
+        ValueError: there is no precision of that name.
     """
     if name is None:
         return torch.float32
@@ -36,14 +34,10 @@ class TorchAutocast:
 
     One object can be entered again and again, and inside itself.
 
-    Arguments
-    ---------
-    device_type:
-        Where the computation is, such as ``"cpu"`` or ``"cuda"``.
-    dtype:
-        What to compute in.
-    options:
-        Further arguments of ``torch.autocast``.
+    Args:
+        device_type: where the computation is, such as ``"cpu"`` or ``"cuda"``.
+        dtype: what to compute in.
+        options: further arguments of ``torch.autocast``.
     """
 
     def __init__(

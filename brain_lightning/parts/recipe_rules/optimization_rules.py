@@ -29,14 +29,11 @@ def why_automatic(
 ) -> str | None:
     """Return what needs Lightning to step the optimizer, or None.
 
-    Arguments
-    ---------
-    callbacks:
-        Of each callback of the run, the name of its class and the names of all classes it is.
-    deepspeed:
-        Whether the strategy is DeepSpeed's.
-    whole_module_ddp:
-        Whether one wrapper is put around all modules, for several processes.
+    Args:
+        callbacks: of each callback of the run, the name of its class and the names of all classes
+            it is.
+        deepspeed: whether the strategy is DeepSpeed's.
+        whole_module_ddp: whether one wrapper is put around all modules, for several processes.
     """
     if whole_module_ddp:
         return "the strategy whole_module_ddp"
@@ -49,17 +46,12 @@ def why_automatic(
 def reason_for_automatic(asked: str | None, needed: str | None) -> str | None:
     """Return why the mode is automatic, or None when it is manual.
 
-    Arguments
-    ---------
-    asked:
-        The run option ``optimization``.
-    needed:
-        What needs automatic optimization, from ``why_automatic``.
+    Args:
+        asked: the run option ``optimization``.
+        needed: what needs automatic optimization, from ``why_automatic``.
 
-    Raises
-    ------
-    ValueError
-        When one excludes the other.
+    Raises:
+        ValueError: one excludes the other.
     """
     if asked == "automatic":
         return "optimization='automatic'"
@@ -89,12 +81,9 @@ def obstacle_to_automatic(recipe: RecipeTraits) -> str | None:
 def why_not_automatic(recipe: RecipeTraits, reason: str) -> str | None:
     """Return why this recipe is refused with automatic optimization, or None when it is not.
 
-    Arguments
-    ---------
-    recipe:
-        What it overrides, and how many optimizers it has where that is known.
-    reason:
-        What asks for automatic optimization, as the user would name it.
+    Args:
+        recipe: what it overrides, and how many optimizers it has where that is known.
+        reason: what asks for automatic optimization, as the user would name it.
     """
     obstacle = obstacle_to_automatic(recipe)
     if obstacle is None:

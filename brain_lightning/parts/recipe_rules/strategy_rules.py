@@ -125,14 +125,10 @@ def why_not(strategy: str, recipe: RecipeTraits) -> str | None:
 def why_not_beside(strategy: str, callback: str, kinds: Iterable[str]) -> str | None:
     """Return why a callback cannot be had with a strategy, or None when it can.
 
-    Arguments
-    ---------
-    strategy:
-        One of ``STRATEGY_RULES``.
-    callback:
-        The name of its class.
-    kinds:
-        The names of all classes that it is.
+    Args:
+        strategy: one of ``STRATEGY_RULES``.
+        callback: the name of its class.
+        kinds: the names of all classes that it is.
     """
     if strategy != FSDP2 or set(COPYING_CALLBACKS).isdisjoint(kinds):
         return None

@@ -29,14 +29,11 @@ class TrainLogger:
     ) -> None:
         """Log the statistics of one epoch.
 
-        Arguments
-        ---------
-        stats_meta:
-            What belongs to no stage, such as the epoch and the learning rate.
-        train_stats, valid_stats, test_stats:
-            The statistics of each stage by name; None for a stage that was not run.
-        verbose:
-            Whether to give them to the program's log as well.
+        Args:
+            stats_meta: what belongs to no stage, such as the epoch and the learning rate.
+            train_stats, valid_stats, test_stats: the statistics of each stage by name; None for a
+                stage that was not run.
+            verbose: whether to give them to the program's log as well.
         """
         raise NotImplementedError
 
@@ -46,12 +43,9 @@ class FileTrainLogger(TrainLogger):
 
     A line looks like ``epoch: 1, lr: 1.00e-03 - train loss: 2.31 - valid loss: 2.05``.
 
-    Arguments
-    ---------
-    save_file:
-        The file; its folder must exist.
-    precision:
-        How many decimal places a float has.
+    Args:
+        save_file: the file; its folder must exist.
+        precision: how many decimal places a float has.
     """
 
     def __init__(self, save_file: str | os.PathLike[str], precision: int = 2) -> None:
