@@ -14,9 +14,6 @@ from brain_lightning.engine.published_metrics import publish
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.ground.ranks import ddp_broadcast
 
-_NO_METRICS = frozenset({"unixtime", "end-of-epoch"})
-"""Keys of every checkpoint's meta."""
-
 if TYPE_CHECKING:
     import lightning.pytorch as pl
     from torch.nn.parallel import DistributedDataParallel
@@ -29,6 +26,9 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "_brain_lightning"
 """The one attribute of a Brain that belongs to the engine."""
+
+_NO_METRICS = frozenset({"unixtime", "end-of-epoch"})
+"""Keys of every checkpoint's meta."""
 
 
 class Connection:

@@ -12,8 +12,12 @@ from brain_lightning.ground.ranks import if_main_process
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
 from brain_lightning.parts.checkpoints.sharded_states import whole_tensor
 
+# Attributes of sharded modules, in their __dict__: torch's __setattr__ takes no part.
 _OFF = "_exchanges_no_gradients"
 _KEEPS = "_keeps_gradients"
+_REDUCES_IN_OTHER_TYPE = "_reduces_in_other_type"
+# Of the ModuleDict that they are in.
+_ROOTS = "_sharded_roots"
 
 
 def exchanges_gradients(root: torch.nn.Module) -> bool:
@@ -63,15 +67,9 @@ def _exchange_sharded(root: Any, exchanges: bool) -> None:
         vars(root)[_KEEPS] = True
 
 
-_REDUCES_IN_OTHER_TYPE = "_reduces_in_other_type"
-
-
 def always_exchange(root: torch.nn.Module) -> None:
     """Have a sharded module's gradients exchanged behind each batch, whatever ``no_sync`` says."""
     vars(root)[_REDUCES_IN_OTHER_TYPE] = True
-
-
-_ROOTS = "_sharded_roots"
 
 
 def note_sharded_roots(modules: torch.nn.ModuleDict, roots: Iterable[torch.nn.Module]) -> None:

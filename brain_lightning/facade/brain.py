@@ -167,7 +167,7 @@ class Brain:
             self.tqdm_barcolor = dict.fromkeys(self.tqdm_barcolor, "")
         self.raw_modules = getattr(self.modules, "module", self.modules)
 
-    # Every run option is an attribute; those that this file reads are:
+    # Every run option is an attribute; those that facade and engine read are:
     test_only: bool
     debug: bool
     debug_batches: int
@@ -187,8 +187,6 @@ class Brain:
     compile_using_dynamic_shape_tracing: bool
     precision: str | None
     eval_precision: str | None
-    auto_mix_prec: bool
-    bfloat16_mix_prec: bool
     max_grad_norm: float
     skip_nonfinite_grads: bool
     nonfinite_patience: int

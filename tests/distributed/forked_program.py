@@ -80,7 +80,11 @@ class _Server:
 
     def _end(self) -> None:
         self._connection.close()
-        self._process.wait(timeout=10)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # a busy machine; nobody needs it any more
+            self._process.kill()
+            self._process.wait()
 
 
 _server = cache(_Server)
