@@ -100,7 +100,7 @@ class _FoundError(Exception):
     """The search is over; the run that it took place in ends."""
 
 
-class _EndsBehindTheSearch(pl.Callback):
+class _EndsAfterTheSearch(pl.Callback):
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         raise _FoundError
@@ -110,7 +110,7 @@ def _search(brain: BrainProtocol, finder: BatchSizeFinder, data: pl.LightningDat
     states = random_states()
     with quiet_lightning():
         trainer = make_trial_trainer(
-            brain, connection_of(brain).settings, [finder, _EndsBehindTheSearch()]
+            brain, connection_of(brain).settings, [finder, _EndsAfterTheSearch()]
         )
         try:
             trainer.fit(BrainModule(brain), datamodule=data)

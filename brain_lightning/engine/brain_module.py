@@ -91,8 +91,8 @@ class BrainModule(BrainGovernedModule):
             "_delivery",
             "optimizer_hooks",
             "backward_hooks",
-            "_behind_fit_start",
-            "_behind_epoch_start",
+            "_after_fit_start",
+            "_after_epoch_start",
         }
     )
 
@@ -125,8 +125,8 @@ class BrainModule(BrainGovernedModule):
         state["_checkpoint"] = ModuleCheckpoint(self, brain)
         state["_delivery"] = BatchDelivery(self, self._next_batch, settings.move_batch)
         state["_suggested_lr"] = None
-        state["_behind_fit_start"] = None
-        state["_behind_epoch_start"] = None
+        state["_after_fit_start"] = None
+        state["_after_epoch_start"] = None
         state["is_configuring"] = False
         state["optimizer_hooks"] = None
         state["backward_hooks"] = None
@@ -230,12 +230,12 @@ class BrainModule(BrainGovernedModule):
         resume = connection_of(self.brain).resume
         if resume is None:
             return
-        self.__dict__["_behind_fit_start"] = groups_of(optimizers)
+        self.__dict__["_after_fit_start"] = groups_of(optimizers)
         if resume.is_in_epoch:
-            self.__dict__["_behind_epoch_start"] = pass_over_epoch_start(self.trainer)
+            self.__dict__["_after_epoch_start"] = pass_over_epoch_start(self.trainer)
 
     def _once(self, name: str) -> None:
-        """Do what is left to be done at a moment behind the callbacks."""
+        """Do what is left to be done at a moment after the callbacks."""
         act, self.__dict__[name] = self.__dict__[name], None
         if act is not None:
             act()
@@ -278,7 +278,7 @@ class BrainModule(BrainGovernedModule):
         Callbacks that try out a learning rate or a batch size train before this is called.
         """
         self.__dict__["_fit_has_started"] = True
-        self._once("_behind_fit_start")
+        self._once("_after_fit_start")
         self._run.before_loaders()
 
     @override
@@ -293,7 +293,7 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_train_epoch_start(self) -> None:
         """Open the TRAIN stage of the next epoch."""
-        self._once("_behind_epoch_start")
+        self._once("_after_epoch_start")
         self._see_accumulation()
         self._run.open_epoch(self.trainer)
         self._see_optimizers()
@@ -355,7 +355,7 @@ class BrainModule(BrainGovernedModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save, look whether the epoch ends here, and close its TRAIN stage if so.
 
-        Lightning calls the module's hook behind those of all callbacks.
+        Lightning calls the module's hook after those of all callbacks.
         """
         if not self.automatic_optimization:
             save_by_time(self.trainer)
@@ -540,7 +540,7 @@ class BrainModule(BrainGovernedModule):
         if resumes and loads_late and self.trainer.ckpt_path is not None:
             raise ValueError(
                 f"Brain.fit() cannot go on from {self.trainer.ckpt_path} with "
-                f"{type(self.trainer.strategy).__name__}, which loads a checkpoint behind the "
+                f"{type(self.trainer.strategy).__name__}, which loads a checkpoint after the "
                 "recipe's set-up. Leave out ckpt_path; a Trainer of your own, "
                 "Trainer.fit(BrainModule(brain), ..., ckpt_path=...), can."
             )

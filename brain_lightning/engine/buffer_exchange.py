@@ -8,7 +8,7 @@ from brain_lightning.engine.gradient_exchange import exchanges_gradients
 
 
 class BufferExchange:
-    """Takes the main process's buffers before each forward pass behind one that trained.
+    """Takes the main process's buffers before each forward pass after one that trained.
 
     That is when DDP does it, so that evaluation, and what is saved, has the same values.
     """
@@ -29,7 +29,7 @@ class BufferExchange:
             _take_all_from_main(buffers)
         self._is_due = False
 
-    def behind_forward(self) -> None:
+    def after_forward(self) -> None:
         """See whether the buffers may have changed."""
         trained = torch.is_grad_enabled() and exchanges_gradients(self._root)
         self._is_due = trained and any(True for _ in self._root.buffers())

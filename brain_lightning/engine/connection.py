@@ -44,7 +44,7 @@ class Connection:
         """What the checkpoint that was recovered last has for an exact resume."""
 
         self.repeated_lines: RepeatedLines | None = None
-        """What the train logs have behind the point from which the fit in progress goes on."""
+        """What the train logs have after the point from which the fit in progress goes on."""
 
         self.stage_is_ending = False
         """Whether ``on_stage_end(TRAIN)`` is in progress: what it logs belongs to the epoch."""

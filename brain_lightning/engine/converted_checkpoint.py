@@ -168,7 +168,7 @@ def where(run: Mapping[str, Any]) -> str:
     epoch = "an epoch" if position.epoch is None else f"epoch {position.epoch}"
     return {
         START: "before the first epoch",
-        TRAINING: f"in {epoch}, behind {position.step} batches",
+        TRAINING: f"in {epoch}, after {position.step} batches",
         VALIDATION: f"between the training and the end of the validation of {epoch}",
         DONE: f"at the end of {epoch}",
     }[position.phase]

@@ -53,7 +53,7 @@ def save_names_of_parameters(brain: BrainProtocol) -> None:
 def groups_of(optimizers: Iterable[Optimizer]) -> Callable[[], None]:
     """Return what gives the optimizers the parameter groups back that they have now.
 
-    Behind a resume the callback puts the groups of the epoch's beginning in their place, with
+    After a resume the callback puts the groups of the epoch's beginning in their place, with
     learning rates that may have changed since.
     """
     groups = [(optimizer, list(optimizer.param_groups)) for optimizer in optimizers]

@@ -16,8 +16,8 @@ class FitPosition:
     """Where a fit was when a ``.ckpt`` was saved; tensors and plain values only."""
 
     phase: str
-    """START: before the first epoch; TRAINING: in an epoch, behind ``step`` batches; VALIDATION:
-    behind the TRAIN stage; DONE: behind the epoch's validation."""
+    """START: before the first epoch; TRAINING: in an epoch, after ``step`` batches; VALIDATION:
+    after the TRAIN stage; DONE: after the epoch's validation."""
 
     epoch: int | None
     """The recipe's number of the epoch, None in START."""

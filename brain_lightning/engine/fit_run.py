@@ -209,7 +209,7 @@ class FitRun:
 
     @property
     def training_notes(self) -> dict[str, Any]:
-        """What the recipe noted at the end of TRAIN, while the VALID stage behind it lasts."""
+        """What the recipe noted at the end of TRAIN, while the VALID stage after it lasts."""
         return self._notes.state() if self._notes and self.phase == VALIDATION else {}
 
     @property
@@ -237,7 +237,7 @@ class FitRun:
         """The loaders whose own positions are not those to resume from."""
         loaders: list[object] = []
         tickets = self.train_tickets
-        # Behind the TRAIN stage the next epoch is a whole one.
+        # After the TRAIN stage the next epoch is a whole one.
         ahead = tickets is not None and (self.step_in_progress or tickets.is_ahead)
         if tickets is not None and (ahead or self.phase == VALIDATION):
             loaders.append(tickets.loader)
@@ -348,7 +348,7 @@ class FitRun:
         batches = float("inf") if length is None else length
         if not limits_training(trainer):
             internals.set_training_batches(trainer, batches)
-        # Behind a recovery, unless a recipe writes its own numbers into step.
+        # After a recovery, unless a recipe writes its own numbers into step.
         done = self.brain.step if 0 < self.brain.step <= batches else 0
         tickets.open(
             before_first_ticket=partial(internals.set_batches_done, trainer, done),
@@ -361,7 +361,7 @@ class FitRun:
     def _go_on(
         self, trainer: pl.Trainer, resume: Resume, validation_due: bool
     ) -> Callable[[], None] | None:
-        """Go on in the middle of an epoch; return what is to be done behind the first batch.
+        """Go on in the middle of an epoch; return what is to be done after the first batch.
 
         The interrupted run had fetched that batch before it validated, where ``has_more`` is how
         the end of the epoch is found.
@@ -373,7 +373,7 @@ class FitRun:
             if validation_due:
                 return validate
             return resume.set_random_states if resume.was_fetched_ahead else None
-        # Behind the last batch the TRAIN stage ends first.
+        # After the last batch the TRAIN stage ends first.
         if validation_due and self.brain.step < length:
             validate()
         return None
@@ -509,7 +509,7 @@ class FitRun:
         self.validation.open(trainer, self.is_trial)
 
     def after_validation_batch(self, trainer: pl.Trainer) -> None:
-        """Do what is to be done behind a batch of validation."""
+        """Do what is to be done after a batch of validation."""
         self.validation.after_batch(trainer, self.is_trial)
 
     def close_validation(self, trainer: pl.Trainer) -> Any:

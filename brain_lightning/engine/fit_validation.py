@@ -25,9 +25,9 @@ from brain_lightning.parts.checkpoints.random_states import random_states
 
 
 class FitValidation:
-    """Opens and closes VALID stages, behind each epoch or in its middle.
+    """Opens and closes VALID stages, after each epoch or in its middle.
 
-    Order of calls: ``begin_epoch``; for each stage ``open``, ``after_batch`` behind each batch,
+    Order of calls: ``begin_epoch``; for each stage ``open``, ``after_batch`` after each batch,
     ``close``; ``validate_late`` at the epoch's end.
     """
 
@@ -71,16 +71,16 @@ class FitValidation:
         self._done_at: int | None = None
 
     def begin_epoch(self) -> None:
-        """Begin an epoch, behind which no validation has come yet."""
+        """Begin an epoch, after which no validation has come yet."""
         self._was_in_epoch = False
 
     # -- when ----------------------------------------------------------------------------------
 
     def is_owed(self, trainer: pl.Trainer) -> bool:
-        """Whether the last batch was one behind which comes the validation of the interval."""
+        """Whether the last batch was one after which comes the validation of the interval."""
         total = internals.total_batches(trainer)
         if not self._counts_epochs:
-            due = internals.validation_comes_behind(trainer, self._brain.step)
+            due = internals.validation_comes_after(trainer, self._brain.step)
             return due and self._done_at != total
         interval = connection_of(self._brain).settings.val_interval_steps
         if not interval or self.loader is None:
@@ -88,7 +88,7 @@ class FitValidation:
         return total > 0 and total % interval == 0 and self._done_at != total
 
     def may_come_here(self, trainer: pl.Trainer) -> bool:
-        """Whether a validation, in which recipes save, may come behind this batch."""
+        """Whether a validation, in which recipes save, may come after this batch."""
         if connection_of(self._brain).settings.val_interval_steps:
             return self.is_owed(trainer)
         return trainer.val_check_interval != 1.0

@@ -68,7 +68,7 @@ def _exchange_sharded(root: Any, exchanges: bool) -> None:
 
 
 def always_exchange(root: torch.nn.Module) -> None:
-    """Have a sharded module's gradients exchanged behind each batch, whatever ``no_sync`` says."""
+    """Have a sharded module's gradients exchanged after each batch, whatever ``no_sync`` says."""
     vars(root)[_REDUCES_IN_OTHER_TYPE] = True
 
 

@@ -1,6 +1,6 @@
 """The order in which the gradients of a module under DDP come, which a resume needs.
 
-Behind the first backward pass DDP lays gradients out anew, in the order in which they came. Sums
+After the first backward pass DDP lays gradients out anew, in the order in which they came. Sums
 over three or more processes are then rounded in another order, so a run that goes on has to begin
 with the layout that the interrupted one had.
 """

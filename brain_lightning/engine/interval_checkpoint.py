@@ -21,7 +21,7 @@ INTRA_EPOCH_CKPT_FLAG = "brain_intra_epoch_ckpt"
 class IntervalSaver:
     """Saves interval checkpoints, one kept, without letting training wait for the disk.
 
-    Order of calls: ``prepare`` behind a batch before the first save, ``save`` when a checkpoint is
+    Order of calls: ``prepare`` after a batch before the first save, ``save`` when a checkpoint is
     due, ``raise_error`` after each batch, ``wait`` at the end of the run.
     """
 
@@ -34,7 +34,7 @@ class IntervalSaver:
         """Get the memory for the first snapshot, once, beside training.
 
         Args:
-            brain: the recipe, behind an optimizer step.
+            brain: the recipe, after an optimizer step.
             beside: whether checkpoints are written beside training.
         """
         if self._is_prepared or not beside or not isinstance(brain.checkpointer, Checkpointer):
@@ -86,7 +86,7 @@ class IntervalSaver:
 def _gradients_to_come(brain: BrainProtocol) -> dict[str, Any]:
     """Return what is as large as the gradients that interval checkpoints will hold.
 
-    Empty where they fall behind optimizer steps, when there are none.
+    Empty where they fall after optimizer steps, when there are none.
     """
     steps, minutes = brain.ckpt_interval_steps, brain.ckpt_interval_minutes
     if minutes <= 0 and steps % brain.grad_accumulation_factor == 0:

@@ -27,7 +27,7 @@ def ends_for_all(
     ends_here: bool,
     requeue: Requeue,
 ) -> bool:
-    """Decide behind a batch whether the epoch ends, with one exchange for all that is shared.
+    """Decide after a batch whether the epoch ends, with one exchange for all that is shared.
 
     The epoch ends where the first process has no more batches: the others leave theirs out, since
     a step needs the gradients of all. A stop that one process wants, a signal that one received,
@@ -80,7 +80,7 @@ def all_have_a_batch(tickets: BatchTickets) -> bool:
 
 
 def wanted_by_any(trainer: pl.Trainer, wanted_here: bool) -> bool:
-    """Whether any process of the run wants it, such as the end behind an epoch."""
+    """Whether any process of the run wants it, such as the end after an epoch."""
     return bool(highest(int(wanted_here))[0]) if decides_together(trainer) else wanted_here
 
 

@@ -45,7 +45,7 @@ class LearningRateLog:
         """Those of the last batch, or none where nobody is to get them."""
 
     def before_batch(self, trainer: pl.Trainer) -> None:
-        """See the rates, which a recipe may change behind its step."""
+        """See the rates, which a recipe may change after its step."""
         self.rates = {}
         if not trainer.loggers or _has_monitor(trainer):
             return

@@ -78,7 +78,7 @@ def logged_step(trainer: pl.Trainer) -> int:
 
 
 def values_to_be_logged(trainer: pl.Trainer) -> dict[str, Any]:
-    """Return what the loggers will get of the batch in progress, behind all hooks at its end.
+    """Return what the loggers will get of the batch in progress, after all hooks at its end.
 
     Why: a checkpoint that is saved in such a hook comes before. Names:
     ``trainer._logger_connector``, ``module._current_fx_name``.
@@ -94,7 +94,7 @@ def values_to_be_logged(trainer: pl.Trainer) -> dict[str, Any]:
 def logged_at_the_last_step(trainer: pl.Trainer, optimizer_step: int) -> Iterator[None]:
     """Let what is logged in the block belong to the last of ``optimizer_step`` steps.
 
-    Why: behind a batch Lightning has counted its step already, and takes it back for what it logs
+    Why: after a batch Lightning has counted its step already, and takes it back for what it logs
     itself. Names: as above.
     """
     loop = trainer.fit_loop.epoch_loop
@@ -106,7 +106,7 @@ def logged_at_the_last_step(trainer: pl.Trainer, optimizer_step: int) -> Iterato
 
 
 def set_logged_step(trainer: pl.Trainer, optimizer_step: int) -> None:
-    """Put the loggers' x axis behind ``optimizer_step`` steps, in a Trainer that only evaluates.
+    """Put the loggers' x axis after ``optimizer_step`` steps, in a Trainer that only evaluates.
 
     Why: what is measured on a trained model belongs to its last step, not to step zero.
     Names: as above.
@@ -169,7 +169,7 @@ def begin_training_loaders(trainer: pl.Trainer) -> None:
 def begins_training_loaders(trainer: pl.Trainer) -> bool:
     """Whether Lightning will make the iterators of the epoch that begins.
 
-    Why: 2.5 does so behind an epoch that was resumed from, 2.6 does not. Names:
+    Why: 2.5 does so after an epoch that was resumed from, 2.6 does not. Names:
     ``fit_loop.is_resuming``, ``epoch_loop.restarting``.
     """
     loop = trainer.fit_loop
@@ -333,7 +333,7 @@ def run_validation_loop(trainer: pl.Trainer) -> None:
     """Run the validation of a fit at a moment that is not Lightning's own.
 
     Why: a recipe may override ``_fit_valid`` and call it when it likes, and an epoch that was
-    resumed behind its last batch has no batch after which Lightning would validate.
+    resumed after its last batch has no batch after which Lightning would validate.
     Names: ``epoch_loop.val_loop.run``, ``trainer._logger_connector``, and
     ``module._current_fx_name``, which a loader leaves behind that ends before its length.
     """
@@ -358,8 +358,8 @@ def validation_is_due(trainer: pl.Trainer) -> bool:
     return bool(trainer.fit_loop.epoch_loop._should_check_val_epoch())
 
 
-def validation_comes_behind(trainer: pl.Trainer, batch: int) -> bool:
-    """Whether the Trainer validates in the middle of its epoch behind its batch number ``batch``.
+def validation_comes_after(trainer: pl.Trainer, batch: int) -> bool:
+    """Whether the Trainer validates in the middle of its epoch after its batch number ``batch``.
 
     Why: as above. Names: as above, and ``trainer.val_check_batch``.
     """
@@ -408,7 +408,7 @@ def _signals_of(trainer: pl.Trainer) -> _PatientSignals:
 
 
 def decide_sigterm_together(trainer: pl.Trainer) -> None:
-    """Let a SIGTERM only set Lightning's flag; our exchange behind each batch shares it.
+    """Let a SIGTERM only set Lightning's flag; our exchange after each batch shares it.
 
     Why: Lightning broadcasts the flag at every training step and waits for the answer, on the GPU
     where there is one (PL#20825); and its signal handler broadcasts too, in the middle of whatever
@@ -503,5 +503,5 @@ def look_for_no_checkpoint(trainer: pl.Trainer) -> None:
 
 
 def receive_sigterm(trainer: pl.Trainer) -> None:
-    """Have Lightning end the run behind this batch. Names: ``_signal_connector``."""
+    """Have Lightning end the run after this batch. Names: ``_signal_connector``."""
     trainer._signal_connector.received_sigterm = True

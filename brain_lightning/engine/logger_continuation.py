@@ -3,7 +3,7 @@
 CSVLogger and TensorBoardLogger choose the next free version where none is given, so that a resumed
 run would begin a new one; and CSVLogger deletes what it finds in a version that is given. Here the
 resumed run goes on in the version of the interrupted one. Rows of ``metrics.csv`` that were written
-behind the checkpoint stay, and are not written a second time; TensorBoard is told to leave out what
+after the checkpoint stay, and are not written a second time; TensorBoard is told to leave out what
 it has of the steps that are done again.
 """
 

@@ -37,10 +37,10 @@ class ModuleCheckpoint:
     """The state of one run in a Lightning checkpoint.
 
     Lightning loads a checkpoint before the recipe is set up, and the recipe's optimizers exist only
-    behind ``on_fit_start``. So what was read waits here.
+    after ``on_fit_start``. So what was read waits here.
 
     Order of calls: ``read`` when Lightning loads a file; ``take`` when the recipe begins its set-up
-    and, in a fit, ``keep_weights`` before it and ``go_on`` behind it. ``write`` at each save.
+    and, in a fit, ``keep_weights`` before it and ``go_on`` after it. ``write`` at each save.
     """
 
     def __init__(self, module: pl.LightningModule, brain: BrainProtocol) -> None:

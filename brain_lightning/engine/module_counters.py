@@ -1,7 +1,7 @@
 """What modules count outside of their ``state_dict``.
 
 SpeechBrain's LiGRU layers draw many dropout masks at once and count in a plain attribute how many
-are used: behind a resume they would use the first ones again.
+are used: after a resume they would use the first ones again.
 """
 
 from __future__ import annotations

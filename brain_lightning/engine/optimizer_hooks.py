@@ -24,8 +24,8 @@ class OptimizerHooks:
     ``before_zero_grad``, from ``optimizers_step`` or, where a recipe calls ``optimizer.step()``
     itself, from hooks of torch; ``detach`` at the end.
 
-    A recipe's own step is announced right before it, so behind the recipe's clipping, and
-    ``on_before_zero_grad`` right behind it, while the gradients are still there.
+    A recipe's own step is announced right before it, so after the recipe's clipping, and
+    ``on_before_zero_grad`` right after it, while the gradients are still there.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class OptimizerHooks:
         self.detach()
         for optimizer in optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._on_raw_step))
-            self._handles.append(optimizer.register_step_post_hook(self._behind_raw_step))
+            self._handles.append(optimizer.register_step_post_hook(self._after_raw_step))
 
     def detach(self) -> None:
         """Take the hooks off all optimizers."""
@@ -74,7 +74,7 @@ class OptimizerHooks:
         if not self._announced:
             self._listeners.call(BEFORE_STEP, optimizer)
 
-    def _behind_raw_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def _after_raw_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         del args, kwargs
         if not self._announced:
             self._listeners.call(BEFORE_ZERO_GRAD, optimizer)

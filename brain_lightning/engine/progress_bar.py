@@ -1,4 +1,4 @@
-"""SpeechBrain's progress bar: one bar a stage, the running train_loss behind it."""
+"""SpeechBrain's progress bar: one bar a stage, the running train_loss after it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class StageBar:
 
         Args:
             average: the running training loss.
-            stops_here: the loop is left behind this batch, which SpeechBrain's bar then leaves out.
+            stops_here: the loop is left after this batch, which SpeechBrain's bar then leaves out.
         """
         if self._bar is None:
             return

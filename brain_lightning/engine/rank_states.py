@@ -91,7 +91,7 @@ def _mean_gradients(brain: BrainProtocol) -> dict[str, torch.Tensor] | None:
     """The mean over the processes, which DDP would have taken had it exchanged them.
 
     Returns:
-        None behind a batch in which DDP did exchange them.
+        None after a batch in which DDP did exchange them.
     """
     if brain.step % brain.grad_accumulation_factor == 0:
         return None

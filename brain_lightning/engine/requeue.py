@@ -30,7 +30,7 @@ from brain_lightning.parts.checkpoints.resume_file import read_resume_file
 logger = get_logger(__name__)
 
 Progress = tuple[int, int]
-"""Training batches done, and then: 0 in an epoch, 1 behind its TRAIN stage, 2 at its end."""
+"""Training batches done, and then: 0 in an epoch, 1 after its TRAIN stage, 2 at its end."""
 
 
 class Requeue:
@@ -65,7 +65,7 @@ class Requeue:
     def serve_in_validation(self, trainer: pl.Trainer, brain: BrainProtocol, is_last: bool) -> None:
         """Do so in a validation, which may take longer than the time that is left.
 
-        All processes call it behind each batch, and once with ``is_last``: some may have fewer
+        All processes call it after each batch, and once with ``is_last``: some may have fewer
         batches, and wait there for the others.
         """
         if trainer.world_size == 1:
@@ -78,7 +78,7 @@ class Requeue:
                 break
 
     def serve_between_stages(self, trainer: pl.Trainer, brain: BrainProtocol) -> None:
-        """Do so behind an epoch, which may be the last; all processes call it."""
+        """Do so after an epoch, which may be the last; all processes call it."""
         self.serve_in_validation(trainer, brain, is_last=True)
 
     @property

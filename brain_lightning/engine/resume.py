@@ -1,7 +1,7 @@
 """What an exact resume needs and SpeechBrain's checkpoint format has no place for.
 
 Random states, the number of non-finite losses in this epoch, gradients that have accumulated, and
-the states of callbacks. SpeechBrain's resume does without, so dropout draws other numbers behind
+the states of callbacks. SpeechBrain's resume does without, so dropout draws other numbers after
 it; ours continues as if the run had never been interrupted.
 """
 
@@ -147,7 +147,7 @@ def _callback_checkpoint(module: Any) -> dict[str, Any]:
 class Resume:
     """A state that was recovered at the start of a fit, and waits for the moment to go on from.
 
-    Behind an end-of-epoch checkpoint that is before the next epoch is opened; behind one from the
+    After an end-of-epoch checkpoint that is before the next epoch is opened; after one from the
     middle of an epoch it is when the loader is about to give the first batch.
     """
 
@@ -186,14 +186,14 @@ class Resume:
         return list(self._state.get("loggers", []))
 
     def repeated_lines(self, brain: BrainProtocol) -> RepeatedLines:
-        """Return what the train logs have behind the checkpoint."""
+        """Return what the train logs have after the checkpoint."""
         return RepeatedLines(brain, self._state.get("train_logs", {}))
 
     def before_epoch(self, brain: BrainProtocol) -> None:
         """Go on, if the checkpoint was saved at the end of an epoch.
 
         One that a recipe saves in ``on_stage_end(TRAIN)`` still has the epoch's numbers, which are
-        set back right behind that moment.
+        set back right after that moment.
         """
         if self._end_of_epoch:
             brain.step = 0
@@ -204,7 +204,7 @@ class Resume:
     def restore_modules(self, brain: BrainProtocol) -> None:
         """Set what the modules have outside of their ``state_dict``: counts, and gradients.
 
-        Behind an epoch those are of optimizers that are frozen, which nobody has zeroed. Schedulers
+        After an epoch those are of optimizers that are frozen, which nobody has zeroed. Schedulers
         get back what they show.
         """
         lay_out(brain.modules, self.gradient_orders or {})

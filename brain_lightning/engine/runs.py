@@ -196,7 +196,7 @@ def _gradients_off_stay_off() -> Iterator[None]:
 
 @contextmanager
 def _plain_termination() -> Iterator[None]:
-    """End by the signal where Lightning, having stopped behind a batch, exits with status 0.
+    """End by the signal where Lightning, having stopped after a batch, exits with status 0.
 
     A scheduler would take the job for a finished one. A handler of the user's has been called by
     then, and keeps Lightning's exception, with the status that shells give such an end.

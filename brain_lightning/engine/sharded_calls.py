@@ -32,7 +32,7 @@ def gather_for_calls(root: torch.nn.Module) -> None:
     from torch.distributed.fsdp import register_fsdp_forward_method
 
     inside = _Inside(BufferExchange(root))
-    # Before FSDP2's own hook and behind it.
+    # Before FSDP2's own hook and after it.
     root.register_forward_pre_hook(inside.enter, prepend=True)
     root.register_forward_hook(inside.leave, always_call=True)
     root.__dict__[_CALL] = MethodType(_call, root)
@@ -79,7 +79,7 @@ class _Inside:
     def leave(self, *called: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self._buffers.behind_forward()
+            self._buffers.after_forward()
 
 
 def _own_parts(root: torch.nn.Module) -> Iterator[torch.nn.Module]:

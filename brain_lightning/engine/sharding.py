@@ -75,7 +75,7 @@ def _shard(roots: list[Module], policy: FSDP2, device: str, find_unused_paramete
 
 
 def reshard(modules: Module) -> None:
-    """Free what is gathered: behind a forward pass without a backward one it may still be.
+    """Free what is gathered: after a forward pass without a backward one it may still be.
 
     ``parameters()`` then gives the sharded ones, which is what an optimizer steps.
     """

@@ -307,7 +307,7 @@ class SharedEvaluation:
             self._accumulation.join(shares, self._rank, all_gathered)
         except GatheringError as error:
             raise ValueError(
-                f"shard_evaluation: in {self._stage.name}, behind its first batches, these were "
+                f"shard_evaluation: in {self._stage.name}, after its first batches, these were "
                 f"changed in a way that cannot be gathered: {error}. {_HOW_TO_REGISTER} Or leave "
                 "shard_evaluation off."
             ) from error

@@ -1,7 +1,7 @@
 """The learning rate that a scheduler shows in ``current_lr``, which SpeechBrain's do not save.
 
 They set it when they are called. A recipe that logs it at the end of an epoch, and is resumed
-behind the last call of that epoch, would log the one of a new scheduler.
+after the last call of that epoch, would log the one of a new scheduler.
 """
 
 from __future__ import annotations

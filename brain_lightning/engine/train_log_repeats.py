@@ -3,7 +3,7 @@
 A recipe logs an epoch before it saves it, so a process that is killed in between leaves a line of
 which no checkpoint knows. The run that goes on from an older checkpoint makes the same line again,
 for it makes the same numbers. Nothing is ever taken out of a file: a line is left unwritten where
-the very same text stands already behind what the checkpoint knows of.
+the very same text stands already after what the checkpoint knows of.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _has_checkpoints(folder: Path) -> bool:
 
 
 class RepeatedLines:
-    """What stands in the train logs behind the point from which a fit goes on."""
+    """What stands in the train logs after the point from which a fit goes on."""
 
     def __init__(self, brain: BrainProtocol, known: Mapping[str, int]) -> None:
         """Read it; ``known`` is what :func:`train_log_sizes` returned for the checkpoint."""

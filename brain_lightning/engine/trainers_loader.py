@@ -19,7 +19,7 @@ from brain_lightning.parts.checkpoints.random_states import random_states, set_r
 class TrainersLoader:
     """Notes how each epoch of the Trainer's loaders begins, and brings them into its middle again.
 
-    Order of calls: ``before_first_iterator``, behind which Lightning makes the loaders' iterators;
+    Order of calls: ``before_first_iterator``, after which Lightning makes the loaders' iterators;
     ``find``; then for each epoch ``begin``, or, where the run is resumed, ``go_on``.
     """
 
@@ -59,7 +59,7 @@ class TrainersLoader:
         return [order.between_epochs() for order in self._orders]
 
     def begin_next(self, trainer: pl.Trainer, loaders: Iterable[Mapping[str, Any]]) -> None:
-        """Go on behind an epoch: note the beginning, then make the iterators that it begins with.
+        """Go on after an epoch: note the beginning, then make the iterators that it begins with.
 
         Args:
             trainer: whose loaders they are.

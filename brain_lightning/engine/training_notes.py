@@ -1,4 +1,4 @@
-"""What a recipe notes on its Brain at the end of a TRAIN stage, for the VALID stage behind it.
+"""What a recipe notes on its Brain at the end of a TRAIN stage, for the VALID stage after it.
 
 ``self.train_stats``, set in ``on_stage_end(TRAIN)``, is logged in ``on_stage_end(VALID)``: a run
 that is interrupted in its validation, and goes on there, must find it.
@@ -25,7 +25,7 @@ _OF_THE_RUN = frozenset({ATTRIBUTE, "step", "optimizer_step", "avg_train_loss", 
 class TrainingNotes:
     """The attributes of a Brain that one TRAIN stage's end set, or changed.
 
-    Order of calls: made before ``on_stage_end``, ``take`` behind it, ``state`` at a save.
+    Order of calls: made before ``on_stage_end``, ``take`` after it, ``state`` at a save.
     """
 
     def __init__(self, brain: BrainProtocol) -> None:

@@ -63,7 +63,7 @@ class TrainingStage:
             brain.profiler.start()
 
     def pass_over(self, epoch: int) -> None:
-        """Count ``epoch`` as trained already: a checkpoint was saved behind its TRAIN stage."""
+        """Count ``epoch`` as trained already: a checkpoint was saved after its TRAIN stage."""
         self.epoch = epoch
         self.batches = 0
         self._passed_over = True
@@ -90,7 +90,7 @@ class TrainingStage:
         assert self._tickets is not None
         if self._passed_over:
             raise StopIteration
-        # Behind every other batch it is decided whether all processes have another one.
+        # After every other batch it is decided whether all processes have another one.
         if self.together and self.batches == 0 and not all_have_a_batch(self._tickets):
             raise StopIteration
         batch = self._tickets.fetch()

@@ -32,7 +32,7 @@ def steps_done(brain: BrainProtocol) -> int:
 
 
 def restore_uncounted_steps(brain: BrainProtocol, state: Mapping[str, Any] | None) -> None:
-    """Go on counting behind a checkpoint, given what it has for an exact resume, if anything."""
+    """Go on counting after a checkpoint, given what it has for an exact resume, if anything."""
     if state is not None:
         connection_of(brain).uncounted_steps = state.get(KEY, 0)
 

@@ -73,7 +73,7 @@ class UsersFitRun(FitRun):
         internals.before_next_training_batch(trainer, partial(set_random_states, random_states()))
 
     def _end_epoch_left(self, trainer: pl.Trainer, left: FitPosition, resume: Resume) -> None:
-        """Do what came behind an epoch's last batch; Lightning takes the epoch for done."""
+        """Do what came after an epoch's last batch; Lightning takes the epoch for done."""
         assert left.epoch is not None
         self._resume = None
         self.training.open(left.epoch)

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     if options:
         return _refuse_usage(f"there is no option {options[0]}.")
     if len(paths) != (1 if listing else 2):
-        wanted = "one path behind --list" if listing else "a source and a target"
+        wanted = "one path after --list" if listing else "a source and a target"
         return _refuse_usage(f"give {wanted}; {len(paths)} paths were given.")
     try:
         _run([Path(path) for path in paths])

@@ -67,7 +67,7 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
     does not return. The recipe has done nothing yet.
 
     Args:
-        arguments: what stands behind ``brain-lightning run``: the recipe and its own command line.
+        arguments: what stands after ``brain-lightning run``: the recipe and its own command line.
 
     Raises:
         ValueError: the number of devices cannot be understood, or several machines are asked for.

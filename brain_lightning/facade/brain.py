@@ -135,8 +135,8 @@ class Brain:
             hparams: what ``self.hparams`` has as attributes.
             run_opts: run options, as from ``parse_arguments`` or as a dictionary.
             checkpointer: saves and recovers; the Brain and its optimizer are added to it.
-            trainer: arguments for ``lightning.Trainer``, before those in hparams["trainer"] and
-                behind those of the command line.
+            trainer: arguments for ``lightning.Trainer``; they win over hparams["trainer"], and
+                those of the command line win over them.
 
         Raises:
             TypeError: ``modules`` does not map names to modules.
@@ -402,7 +402,7 @@ class Brain:
         self.nonfinite_count += 1
         if self.nonfinite_count > self.nonfinite_patience:
             if connection_of(self).decides_together:
-                return  # behind the batch all processes raise
+                return  # after the batch all processes raise
             raise patience_exhausted(self.nonfinite_count, self.nonfinite_patience)
         logger.warning(
             "The loss is not finite (%d of %d that are allowed in an epoch).",

@@ -105,7 +105,7 @@ class BackgroundSaver:
     def prepare(self, further: Mapping[str, Any] | None = None) -> None:
         """Get the memory for the snapshots beside training, so that the first save finds it.
 
-        Call it when the recoverables are as large as they will be: behind an optimizer's first
+        Call it when the recoverables are as large as they will be: after an optimizer's first
         step. Where there is not enough memory, nothing is kept; the save says so.
 
         Args:

@@ -58,7 +58,7 @@ class BatchShare(_Sampler):
         self.numbers: list[int] = []
         """For each batch of this process its number among all; of the iteration that began last."""
         self.own_count = 0
-        """How many of them are its own; those behind are padding."""
+        """How many of them are its own; those after are padding."""
         self.splits = True
         """Whether it is a share; not where the processes have different data anyway."""
         self._batches: list[Any] = []

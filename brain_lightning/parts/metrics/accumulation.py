@@ -85,7 +85,7 @@ def _tip(value: Any) -> Any:
 class Accumulation:
     """Watches what batches add, and puts together what several processes have.
 
-    Order of calls: ``start``; ``look`` behind each of the first batches, which every process
+    Order of calls: ``start``; ``look`` after each of the first batches, which every process
     evaluates; if nothing spoke against it ``share``; ``before_batch`` and ``after_batch`` around
     each further one; ``own_share``, ``join``; ``release`` when nothing of the stage is asked for
     any more.

@@ -53,7 +53,7 @@ def _one_backward(recipe: RecipeTraits) -> str | None:
     return None
 
 
-def _optimizer_behind_sharding(recipe: RecipeTraits) -> str | None:
+def _optimizer_after_sharding(recipe: RecipeTraits) -> str | None:
     if not recipe.early_optimizer:
         return None
     return (
@@ -81,7 +81,7 @@ STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
         FSDP2: StrategyRules(
             "FSDP2",
             "each entry of modules is sharded on its own; fit_batch may own its backward passes",
-            (_connected, _optimizer_behind_sharding),
+            (_connected, _optimizer_after_sharding),
         ),
         DEEPSPEED: StrategyRules(
             "DeepSpeed",
