@@ -96,7 +96,7 @@ class FitRun:
         self.keeps_states_before_steps = False
         """Whether an error in the middle of a step is a moment to save a checkpoint."""
 
-    # -- epochs ------------------------------------------------------------------------------
+    # -- the start ---------------------------------------------------------------------------
 
     def start(self, trainer: pl.Trainer, steps: internals.StepCounter) -> None:
         """Bring Lightning's counters to where the recipe is, after a recovery as well."""
@@ -178,6 +178,23 @@ class FitRun:
         while (number := self.epochs.upcoming()) is not None and number < upcoming:
             self.epochs.take()
 
+    def before_loaders(self) -> None:
+        """Called before Lightning makes the iterators of the run's first epoch."""
+
+    def begin_training(self, trainer: pl.Trainer) -> None:
+        """Train nothing when the counter has no epoch left."""
+        if self.is_trial:
+            self.bar.enabled = False
+        else:
+            self._begin_training(trainer)
+
+    def _begin_training(self, trainer: pl.Trainer) -> None:
+        assert self.epochs is not None
+        if wanted_by_any(trainer, not self.epochs.has_next()):
+            trainer.should_stop = True
+
+    # -- what checkpoints have of it ---------------------------------------------------------
+
     def position(self, trainer: pl.Trainer) -> FitPosition:
         """Return where the run is, to be saved in a Lightning checkpoint."""
         brain = self.brain
@@ -207,18 +224,20 @@ class FitRun:
             training_notes=self.training_notes,
         )
 
-    @property
-    def training_notes(self) -> dict[str, Any]:
-        """What the recipe noted at the end of TRAIN, while the VALID stage after it lasts."""
-        return self._notes.state() if self._notes and self.phase == VALIDATION else {}
+    def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
+        if self.step_in_progress:
+            return self._states_before_step
+        return self.validation.states_at_start if in_validation else None
 
     @property
     def _place_of_trainers_loader(self) -> dict[str, Any]:
         """Where the loaders are that a Trainer of the user's iterates."""
         return {}
 
-    def before_loaders(self) -> None:
-        """Called before Lightning makes the iterators of the run's first epoch."""
+    @property
+    def training_notes(self) -> dict[str, Any]:
+        """What the recipe noted at the end of TRAIN, while the VALID stage after it lasts."""
+        return self._notes.state() if self._notes and self.phase == VALIDATION else {}
 
     def validation_schedule(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Return what ``val_interval_steps`` goes by, for the Checkpointer's checkpoints."""
@@ -227,10 +246,17 @@ class FitRun:
             "validation_due": self.validation.is_owed(trainer),
         }
 
-    def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
-        if self.step_in_progress:
-            return self._states_before_step
-        return self.validation.states_at_start if in_validation else None
+    @property
+    def states_before_batch_ahead(self) -> dict[str, Any] | None:
+        """The random states with which a batch was fetched that waits for a validation to end."""
+        return None if self.train_tickets is None else self.train_tickets.states_before_held
+
+    @property
+    def loader_place(self) -> dict[str, Any] | None:
+        """Where the training loader is, if it does not save that by itself."""
+        if self.train_tickets is None or self.is_inner:
+            return None
+        return self.train_tickets.place(self._recoverables)
 
     @property
     def unreliable_loaders(self) -> list[object]:
@@ -245,17 +271,11 @@ class FitRun:
             loaders.append(self.validation.tickets.loader)  # a validation is begun again
         return loaders
 
-    def begin_training(self, trainer: pl.Trainer) -> None:
-        """Train nothing when the counter has no epoch left."""
-        if self.is_trial:
-            self.bar.enabled = False
-        else:
-            self._begin_training(trainer)
+    @property
+    def _recoverables(self) -> list[object]:
+        return list(getattr(self.brain.checkpointer, "recoverables", {}).values())
 
-    def _begin_training(self, trainer: pl.Trainer) -> None:
-        assert self.epochs is not None
-        if wanted_by_any(trainer, not self.epochs.has_next()):
-            trainer.should_stop = True
+    # -- the beginning of an epoch -----------------------------------------------------------
 
     def open_epoch(self, trainer: pl.Trainer) -> None:
         """Take the next epoch and open its TRAIN stage.
@@ -283,6 +303,12 @@ class FitRun:
         self.phase = TRAINING
         self._open_loader(trainer, resume, position)
 
+    def _open_trial(self, trainer: pl.Trainer) -> None:
+        upcoming = None if self.epochs is None else self.epochs.upcoming()
+        self.training.open(trainer.current_epoch + 1 if upcoming is None else upcoming)
+        if self.train_tickets is not None:
+            self._open_tickets(trainer, self.train_tickets, None, None)
+
     def _next_epoch(self, trainer: pl.Trainer) -> int:
         assert self.epochs is not None
         epoch = self.epochs.take()
@@ -290,6 +316,13 @@ class FitRun:
         if trainer.current_epoch != number:
             internals.set_current_epoch(trainer, number, opened=True)
         return epoch
+
+    def _pass_over_training(self, epoch: int, resume: Resume | None) -> None:
+        self.training.pass_over(epoch)
+        self.phase = VALIDATION
+        if resume is not None:
+            resume.restore_modules(self.brain)
+            resume.set_random_states()
 
     def _open_loader(
         self, trainer: pl.Trainer, resume: Resume | None, position: FitPosition | None
@@ -310,30 +343,6 @@ class FitRun:
         if resume is None:
             return None
         return tickets.replay_from(resume.loader, resume.is_in_epoch, self._recoverables)
-
-    @property
-    def _recoverables(self) -> list[object]:
-        return list(getattr(self.brain.checkpointer, "recoverables", {}).values())
-
-    @property
-    def loader_place(self) -> dict[str, Any] | None:
-        """Where the training loader is, if it does not save that by itself."""
-        if self.train_tickets is None or self.is_inner:
-            return None
-        return self.train_tickets.place(self._recoverables)
-
-    def _open_trial(self, trainer: pl.Trainer) -> None:
-        upcoming = None if self.epochs is None else self.epochs.upcoming()
-        self.training.open(trainer.current_epoch + 1 if upcoming is None else upcoming)
-        if self.train_tickets is not None:
-            self._open_tickets(trainer, self.train_tickets, None, None)
-
-    def _pass_over_training(self, epoch: int, resume: Resume | None) -> None:
-        self.training.pass_over(epoch)
-        self.phase = VALIDATION
-        if resume is not None:
-            resume.restore_modules(self.brain)
-            resume.set_random_states()
 
     def _open_tickets(
         self,
@@ -378,6 +387,8 @@ class FitRun:
             validate()
         return None
 
+    # -- batches, and the end of TRAIN -------------------------------------------------------
+
     def begin_batch(self) -> None:
         """Note that a step begins; should an error end it, it is as if it had not begun."""
         self.step_in_progress = True
@@ -408,6 +419,12 @@ class FitRun:
             if not self._ends_for_all(trainer):
                 return
         self._close_training(trainer)
+
+    def _stop_profiling(self, trainer: pl.Trainer) -> None:
+        profiler, self.brain.profiler = self.brain.profiler, None
+        profiler.stop()
+        trainer.limit_val_batches = 0
+        trainer.should_stop = True
 
     def _close_training(self, trainer: pl.Trainer) -> None:
         training = self.training
@@ -443,11 +460,6 @@ class FitRun:
             tickets.has_more(may_be_saved)
         return ends_for_all(trainer, self.brain, tickets, ends_here, self.requeue)
 
-    @property
-    def states_before_batch_ahead(self) -> dict[str, Any] | None:
-        """The random states with which a batch was fetched that waits for a validation to end."""
-        return None if self.train_tickets is None else self.train_tickets.states_before_held
-
     def _ends_here(self, trainer: pl.Trainer) -> bool:
         if trainer.should_stop and _may_stop(trainer):
             return True
@@ -465,11 +477,24 @@ class FitRun:
             internals.extend_epoch(trainer)
         return False
 
-    def _stop_profiling(self, trainer: pl.Trainer) -> None:
-        profiler, self.brain.profiler = self.brain.profiler, None
-        profiler.stop()
-        trainer.limit_val_batches = 0
-        trainer.should_stop = True
+    # -- validation --------------------------------------------------------------------------
+
+    def open_validation(self, trainer: pl.Trainer) -> None:
+        """Open a VALID stage, after the epoch or in its middle."""
+        self.validation.open(trainer, self.is_trial)
+
+    def after_validation_batch(self, trainer: pl.Trainer) -> None:
+        """Do what is to be done after a batch of validation."""
+        self.validation.after_batch(trainer, self.is_trial)
+
+    def close_validation(self, trainer: pl.Trainer) -> Any:
+        """Close the VALID stage and return its average loss, None where it was only tried out."""
+        average = self.validation.close(trainer, self.is_trial)
+        if not (trainer.sanity_checking or self.is_trial or self.training.is_open):
+            self.phase = DONE
+        return average
+
+    # -- the end of an epoch, and of the run -------------------------------------------------
 
     def end_epoch(self, trainer: pl.Trainer) -> None:
         """Close what is still open, validate where Lightning could not, decide about the next."""
@@ -501,23 +526,6 @@ class FitRun:
         self.validation.release()
         self._counter = None
         self.epochs = None if self.epochs is None else EpochSource(())
-
-    # -- validation --------------------------------------------------------------------------
-
-    def open_validation(self, trainer: pl.Trainer) -> None:
-        """Open a VALID stage, after the epoch or in its middle."""
-        self.validation.open(trainer, self.is_trial)
-
-    def after_validation_batch(self, trainer: pl.Trainer) -> None:
-        """Do what is to be done after a batch of validation."""
-        self.validation.after_batch(trainer, self.is_trial)
-
-    def close_validation(self, trainer: pl.Trainer) -> Any:
-        """Close the VALID stage and return its average loss, None where it was only tried out."""
-        average = self.validation.close(trainer, self.is_trial)
-        if not (trainer.sanity_checking or self.is_trial or self.training.is_open):
-            self.phase = DONE
-        return average
 
 
 def _plain(average: Any) -> Any:
