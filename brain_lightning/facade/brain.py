@@ -565,10 +565,7 @@ class Brain:
             raise ValueError("fit() has nothing to train on: give train_set, or datamodule.")
         else:
             train_set = self.__train_loader(train_set, train_loader_kwargs or {})
-        if datamodule is None and valid_set is not None and not is_loader(valid_set):
-            valid_set = self.make_dataloader(
-                valid_set, stage=Stage.VALID, ckpt_prefix=None, **(valid_loader_kwargs or {})
-            )
+            valid_set = self.__valid_loader(valid_set, valid_loader_kwargs or {})
         require_batches(train_set)
         shows_bar = self.__shows_bar(progressbar)
         run_fit(self, epoch_counter, train_set, valid_set, shows_bar, checkpoint, datamodule)
@@ -580,6 +577,11 @@ class Brain:
         if not is_dataset:
             return train_set
         return self.make_dataloader(train_set, stage=Stage.TRAIN, **found)
+
+    def __valid_loader(self, valid_set: Any, loader_kwargs: Mapping[str, Any]) -> Any:
+        if valid_set is None or is_loader(valid_set):
+            return valid_set
+        return self.make_dataloader(valid_set, stage=Stage.VALID, ckpt_prefix=None, **loader_kwargs)
 
     @brain_default
     def _fit_valid(self, valid_set: Any, epoch: int | None, enable: bool) -> None:
