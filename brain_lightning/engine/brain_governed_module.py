@@ -12,8 +12,7 @@ from typing_extensions import Self, override
 class BrainGovernedModule(pl.LightningModule):
     """The hooks by which Lightning would do what Brain does, at moments that are not Brain's.
 
-    Most are overridden to do nothing. Plain values are kept in ``__dict__``: ``nn.Module``'s own
-    ``__setattr__`` is slow, and none of them is a submodule.
+    Most are overridden to do nothing.
     """
 
     _SHARED_BY_COPIES: frozenset[str] = frozenset()
@@ -22,7 +21,7 @@ class BrainGovernedModule(pl.LightningModule):
     def __init__(self) -> None:
         """Begin as a module that runs nothing."""
         super().__init__()
-        self.__dict__["_running"] = False
+        self._running = False
 
     @override
     def on_validation_model_eval(self) -> None:

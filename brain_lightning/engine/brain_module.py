@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -116,46 +117,32 @@ class BrainModule(BrainGovernedModule):
         super().__init__()
         ignore_warnings_about_the_module()
         settings = connection_of(brain).settings
-        state = self.__dict__
-        state["brain"] = brain
-        state["_fit_run"] = fit_run
-        state["_test_run"] = test_run
-        state["_fit_has_started"] = False
-        state["_steps"] = None
-        state["_checkpoint"] = ModuleCheckpoint(self, brain)
-        state["_delivery"] = BatchDelivery(self, self._next_batch, settings.move_batch)
-        state["_suggested_lr"] = None
-        state["_after_fit_start"] = None
-        state["_after_epoch_start"] = None
-        state["is_configuring"] = False
-        state["optimizer_hooks"] = None
-        state["backward_hooks"] = None
+        self.brain = brain
+        self._fit_run = fit_run
+        self._test_run = test_run
+        self._fit_has_started = False
+        self._steps: StepCounter | None = None
+        self._checkpoint = ModuleCheckpoint(self, brain)
+        self._delivery = BatchDelivery(self, self._next_batch, settings.move_batch)
+        self._suggested_lr: float | None = None
+        self._after_fit_start: Callable[[], None] | None = None
+        self._after_epoch_start: Callable[[], None] | None = None
+        self.is_configuring = False
+        """Whether Lightning takes no values to be logged yet."""
+        self.optimizer_hooks: OptimizerHooks | None = None
+        """What announces the optimizers' steps to callbacks, or None when nobody listens."""
+        self.backward_hooks: BackwardHooks | None = None
         self.brain_modules = brain.modules
         self._choose_optimization(settings.optimization, why_automatic_from(settings.trainer))
 
-    brain: BrainProtocol
-    _fit_run: FitRun | None
-    _test_run: TestRun | None
-    _fit_has_started: bool
     _step: OptimizationStep
-    _steps: StepCounter | None
-    _checkpoint: ModuleCheckpoint
-    _delivery: BatchDelivery
-    _suggested_lr: float | None
-    is_configuring: bool
-    """Whether Lightning takes no values to be logged yet."""
-    backward_hooks: BackwardHooks | None
-    optimizer_hooks: OptimizerHooks | None
-    """What announces the optimizers' steps to callbacks, or None when nobody listens."""
 
     # -- set-up --------------------------------------------------------------------------------
 
     def _choose_optimization(self, asked: str | None, needed: str | None) -> None:
         reason = reason_for_automatic(asked, needed)
         self.automatic_optimization = reason is not None
-        self.__dict__["_step"] = (
-            ManualStep(self.brain) if reason is None else AutomaticStep(self.brain, reason)
-        )
+        self._step = ManualStep(self.brain) if reason is None else AutomaticStep(self.brain, reason)
 
     @override
     def configure_callbacks(self) -> list[Any]:
@@ -172,18 +159,18 @@ class BrainModule(BrainGovernedModule):
     @override
     def setup(self, stage: str) -> None:
         """Make the run that a Trainer of the user's did not bring."""
-        self.__dict__["_running"] = False
-        self.__dict__["_fit_has_started"] = False
+        self._running = False
+        self._fit_has_started = False
         connection_of(self.brain).enter(self)
         if stage in ("fit", "validate") and self._fit_run is None:
-            self.__dict__["_fit_run"] = UsersFitRun(self.brain)
+            self._fit_run = UsersFitRun(self.brain)
         if stage == "predict" and not hasattr(self.brain, "predict_batch"):
             raise TypeError(
                 f"{type(self.brain).__name__} does not define predict_batch(batch), which "
                 "predicting needs. Define it: it returns the predictions for one batch."
             )
         if stage in ("test", "predict") and self._test_run is None:
-            self.__dict__["_test_run"] = TestRun(self.brain)
+            self._test_run = TestRun(self.brain)
 
     @override
     def configure_optimizers(self) -> Any:
@@ -193,7 +180,7 @@ class BrainModule(BrainGovernedModule):
         saved = self._checkpoint.take()
         if saved is not None:
             self._checkpoint.keep_weights()
-        self.__dict__["is_configuring"] = True
+        self.is_configuring = True
         try:
             if saved is None:
                 self.brain.on_fit_start()
@@ -201,13 +188,13 @@ class BrainModule(BrainGovernedModule):
                 with no_recovery(self.brain.checkpointer):
                     self.brain.on_fit_start()
         finally:
-            self.__dict__["is_configuring"] = False
+            self.is_configuring = False
         self.brain_modules = self.brain.modules
         if saved is not None:
             self._checkpoint.go_on(saved, self._run)
         optimizers = discover_optimizers(self.brain)
         self._prepare_optimizers(optimizers)
-        self.__dict__["_steps"] = StepCounter(self.trainer, self.automatic_optimization)
+        self._steps = StepCounter(self.trainer, self.automatic_optimization)
         self._run.start(self.trainer, self._step_counter)
         if self.automatic_optimization:
             return optimizers
@@ -218,8 +205,8 @@ class BrainModule(BrainGovernedModule):
             self._step.require_one_optimizer()
         else:
             hooks = OptimizerHooks(self.trainer, self, BrainModule)
-            self.__dict__["optimizer_hooks"] = hooks if hooks.are_heard else None
-            self.__dict__["backward_hooks"] = BackwardHooks(self.trainer, self, BrainModule)
+            self.optimizer_hooks = hooks if hooks.are_heard else None
+            self.backward_hooks = BackwardHooks(self.trainer, self, BrainModule)
         if finetuning_callbacks(self.trainer):
             leave_out_frozen(optimizers)
             self._go_on_finetuning(optimizers)
@@ -230,13 +217,14 @@ class BrainModule(BrainGovernedModule):
         resume = connection_of(self.brain).resume
         if resume is None:
             return
-        self.__dict__["_after_fit_start"] = groups_of(optimizers)
+        self._after_fit_start = groups_of(optimizers)
         if resume.is_in_epoch:
-            self.__dict__["_after_epoch_start"] = pass_over_epoch_start(self.trainer)
+            self._after_epoch_start = pass_over_epoch_start(self.trainer)
 
     def _once(self, name: str) -> None:
         """Do what is left to be done at a moment after the callbacks."""
-        act, self.__dict__[name] = self.__dict__[name], None
+        act = getattr(self, name)
+        setattr(self, name, None)
         if act is not None:
             act()
 
@@ -251,7 +239,7 @@ class BrainModule(BrainGovernedModule):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self.__dict__["_suggested_lr"] = value
+        self._suggested_lr = value
         set_learning_rate(discover_optimizers(self.brain), value)
 
     @property
@@ -277,14 +265,14 @@ class BrainModule(BrainGovernedModule):
 
         Callbacks that try out a learning rate or a batch size train before this is called.
         """
-        self.__dict__["_fit_has_started"] = True
+        self._fit_has_started = True
         self._once("_after_fit_start")
         self._run.before_loaders()
 
     @override
     def on_train_start(self) -> None:
         """See whether the epoch counter has an epoch at all."""
-        self.__dict__["_running"] = True
+        self._running = True
         self._run.is_trial = not self._fit_has_started
         self._run.keeps_states_before_steps = saves_on_exception(callbacks_of(self.trainer))
         self._see_accumulation()
@@ -437,7 +425,7 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_validation_epoch_start(self) -> None:
         """Open the VALID stage."""
-        self.__dict__["_running"] = True
+        self._running = True
         self._run.open_validation(self.trainer)
 
     @override
@@ -463,7 +451,7 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_test_start(self) -> None:
         """Call ``on_evaluate_start``, unless the Trainer was given a checkpoint to load."""
-        self.__dict__["_running"] = True
+        self._running = True
         assert self._test_run is not None
         self._recover_for_evaluation()
         set_logged_step(self.trainer, steps_done(self.brain))
