@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,38 @@ def test_each_library_has_one_seam(path: Path) -> None:
         assert not roots & {"lightning", "pytorch_lightning", "lightning_fabric"}, relative
     if relative.parts[:2] != ("entry", "interop"):
         assert "speechbrain" not in roots, relative
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported_at_run_time(path: Path) -> set[str]:
+    """Every name that a file imports, but for those that only type checkers see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unseen = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    return {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and id(node) not in unseen
+        for name in (f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names))
+    }
+
+
+def test_imports_go_in_no_circle() -> None:
+    modules = {module_name(path): path for path in FILES}
+    graph = {
+        name: imported_at_run_time(path) & modules.keys() - {name} for name, path in modules.items()
+    }
+    assert sum(map(len, graph.values())) > len(modules)
+    TopologicalSorter(graph).prepare()  # a CycleError names the modules of a circle
 
 
 def test_there_is_something_to_check() -> None:
