@@ -125,8 +125,10 @@ class BrainModule(BrainGovernedModule):
         self._checkpoint = ModuleCheckpoint(self, brain)
         self._delivery = BatchDelivery(self, self._next_batch, settings.move_batch)
         self._suggested_lr: float | None = None
-        self._after_fit_start: Callable[[], None] | None = None
-        self._after_epoch_start: Callable[[], None] | None = None
+        self._after_fit_start: Callable[[], None] = _nothing
+        """What is left to be done when callbacks have heard ``on_fit_start``, once."""
+        self._after_epoch_start: Callable[[], None] = _nothing
+        """The same of ``on_train_epoch_start``."""
         self.is_configuring = False
         """Whether Lightning takes no values to be logged yet."""
         self.optimizer_hooks: OptimizerHooks | None = None
@@ -221,13 +223,6 @@ class BrainModule(BrainGovernedModule):
         if resume.is_in_epoch:
             self._after_epoch_start = pass_over_epoch_start(self.trainer)
 
-    def _once(self, name: str) -> None:
-        """Do what is left to be done at a moment after the callbacks."""
-        act = getattr(self, name)
-        setattr(self, name, None)
-        if act is not None:
-            act()
-
     @property
     def lr(self) -> float | None:
         """The learning rate of the first optimizer; ``LearningRateFinder`` sets it for all."""
@@ -266,7 +261,8 @@ class BrainModule(BrainGovernedModule):
         Callbacks that try out a learning rate or a batch size train before this is called.
         """
         self._fit_has_started = True
-        self._once("_after_fit_start")
+        act, self._after_fit_start = self._after_fit_start, _nothing
+        act()
         self._run.before_loaders()
 
     @override
@@ -281,7 +277,8 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_train_epoch_start(self) -> None:
         """Open the TRAIN stage of the next epoch."""
-        self._once("_after_epoch_start")
+        act, self._after_epoch_start = self._after_epoch_start, _nothing
+        act()
         self._see_accumulation()
         self._run.open_epoch(self.trainer)
         self._see_optimizers()
@@ -587,3 +584,7 @@ class BrainModule(BrainGovernedModule):
         if self.trainer.training:
             return self._run.training.next_batch()
         return self._evaluation.next_batch()
+
+
+def _nothing() -> None:
+    """Do nothing."""
