@@ -63,7 +63,7 @@ def average_checkpoints(
 
     Args:
         checkpoint_list: what ``find_checkpoints`` returned, for instance.
-        recoverable_name: Whose parameters.
+        recoverable_name: whose parameters.
         parameter_loader: called with a path and ``map_location="cpu"``; the default reads tensors
             and plain values only.
         averager: function of an iterator over what was loaded, old key names brought up to date.

@@ -392,7 +392,7 @@ class Checkpointer:
             num_to_keep: how many each key keeps; 0 deletes all that the keys can rank.
             min_keys: meta keys whose lowest values are kept.
             max_keys: meta keys whose highest values are kept.
-            importance_keys: Functions of a checkpoint whose highest values are kept.
+            importance_keys: functions of a checkpoint whose highest values are kept.
             ckpt_predicate: function of a checkpoint; those for which it is false are kept.
             verbosity: the level at which deletions are logged.
 

@@ -24,7 +24,7 @@ def distributed_loader_arguments(
     Args:
         dataset: the data set. One that is iterated cannot be shared out from outside, which is a
             warning.
-        loader_kwargs: Arguments of a DataLoader.
+        loader_kwargs: arguments of a DataLoader.
         rank: this process; None is the one that the process group says.
         shuffle: whether samples, or the batches of a batch sampler, are shuffled. A sampler that
             was given is, when there is ``shuffle`` in the arguments.

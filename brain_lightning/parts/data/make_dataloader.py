@@ -42,7 +42,7 @@ def make_dataloader(
         dataset: anything with ``__getitem__`` and ``__len__``, or an IterableDataset.
         looped_nominal_epoch: loop without an end, and call this many batches an epoch (see
             LoopedLoader).
-        **loader_kwargs: Arguments of :class:`torch.utils.data.DataLoader`.
+        **loader_kwargs: arguments of :class:`torch.utils.data.DataLoader`.
 
     Raises:
         TypeError: the data set is of no kind that can be loaded.
@@ -115,7 +115,7 @@ def distributed_loader_specifics(
         rank: this process's number.
         dataset: the data set to load; nothing can be done for an IterableDataset, which is a
             warning.
-        loader_kwargs: Arguments of a DataLoader; not changed.
+        loader_kwargs: arguments of a DataLoader; not changed.
     """
     loader_kwargs = dict(loader_kwargs)
     if distributed_launch:

@@ -32,13 +32,13 @@ class PaddedBatch:
 
     Args:
         examples: at least one dict; all have the keys of the first.
-        padded_keys: Keys to pad. Without it, every key whose first value is a tensor.
-        device_prep_keys: Keys that ``to()`` and ``pin_memory()`` act on. Without it, every key that
+        padded_keys: keys to pad. Without it, every key whose first value is a tensor.
+        device_prep_keys: keys that ``to()`` and ``pin_memory()`` act on. Without it, every key that
             holds tensors.
         padding_func: called with the list of values and the padding keyword arguments; returns the
             padded data and the lengths.
-        padding_kwargs: Keyword arguments for ``padding_func``, for every key.
-        per_key_padding_kwargs: Key -> keyword arguments that replace ``padding_kwargs`` for this
+        padding_kwargs: keyword arguments for ``padding_func``, for every key.
+        per_key_padding_kwargs: key -> keyword arguments that replace ``padding_kwargs`` for this
             key.
         apply_default_convert: whether numpy values become tensors first
             (:func:`torch.utils.data.default_convert`).

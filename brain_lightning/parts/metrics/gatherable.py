@@ -60,9 +60,9 @@ def register_gatherable(
             object is looked at. What was in it before the stage, and the first one or two batches,
             which every process evaluates, are in every copy: an object that is not empty when the
             batches begin cannot be gathered like this without knowing of that.
-        sums: Attributes that each batch adds to: numbers and tensors.
-        last: Attributes whose value is that of the last batch.
-        ignored: Attributes that nothing depends on; each process keeps its own value.
+        sums: attributes that each batch adds to: numbers and tensors.
+        last: attributes whose value is that of the last batch.
+        ignored: attributes that nothing depends on; each process keeps its own value.
 
     Raises:
         TypeError: ``cls`` is no class, or an attribute's name no string.

@@ -74,7 +74,7 @@ class StateTree:
 
     Args:
         roots: name -> object, such as ``"self"`` -> the Brain.
-        skipped: Attributes of the roots that are somebody else's business.
+        skipped: attributes of the roots that are somebody else's business.
     """
 
     def __init__(self, roots: Mapping[str, Any], skipped: frozenset[str]) -> None:

@@ -48,11 +48,11 @@ def resolve_options(
     """Find the value of every option and check them together.
 
     Args:
-        run_opts: Options of the run; a mapping gives all that it holds, ``RunOptions`` (ours or
+        run_opts: options of the run; a mapping gives all that it holds, ``RunOptions`` (ours or
             SpeechBrain's) what its ``overridden_args`` names.
         hparams: Hyperparameters; those that are called like an option give it.
         defaults: values for what nobody gives, in place of ours; see ``default_values``.
-        trainer: Arguments of ``lightning.Trainer`` from Brain's constructor. They come after those
+        trainer: arguments of ``lightning.Trainer`` from Brain's constructor. They come after those
             of ``hparams`` and before those of ``run_opts``.
 
     Returns:
