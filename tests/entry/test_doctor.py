@@ -19,6 +19,7 @@ from brain_lightning.facade.brain import Brain
 from brain_lightning.ground import launch_detection
 from brain_lightning.ground.launch_detection import VARIABLES
 from brain_lightning.parts.options.declarations import option_fields
+from brain_lightning.parts.recipe_rules.optimization_rules import AUTOMATIC_CALLBACKS
 
 from ..recipes.recipe_rows import HERE, SPEECH, read_rows
 
@@ -654,6 +655,22 @@ def test_the_text_is_narrow_and_has_what_is_refused_first(tmp_path, capsys):
     ]
     assert max(map(len, lines)) <= 100
     assert any(line.startswith("  optimization    manual: ") for line in lines)
+
+
+@pytest.mark.parametrize("steps_itself", [False, True], ids=["default", "own fit_batch"])
+def test_callbacks_that_need_automatic_optimization_are_offered_where_it_is_possible(
+    tmp_path, capsys, steps_itself
+):
+    overridden = "    def fit_batch(self, batch):\n        return batch\n\n    def on_stage_end"
+    recipe = RECIPE.replace("    def on_stage_end", overridden) if steps_itself else RECIPE
+    (tmp_path / "train.py").write_text(recipe, encoding="utf-8")
+
+    assert main(["doctor", str(tmp_path / "train.py")]) == 0
+
+    text = " ".join(capsys.readouterr().out.split())
+    refused = ", ".join(AUTOMATIC_CALLBACKS)
+    offered = f"all of Lightning's but {refused}, which need automatic optimization loggers"
+    assert (offered if steps_itself else "all of Lightning's loggers") in text
 
 
 def test_the_names_of_the_interface_are_those_of_the_class():

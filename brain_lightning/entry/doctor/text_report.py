@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from brain_lightning.entry.doctor.diagnosis import BrainDiagnosis, Choice, Diagnosis
 from brain_lightning.entry.doctor.findings import Finding
@@ -124,14 +124,18 @@ def _shown(value: object) -> str:
     return ", ".join(str(getattr(each, "name", each)) for each in listed)
 
 
+def _but(brains: Sequence[BrainDiagnosis]) -> str:
+    """Say which callbacks these Brains refuse."""
+    if all(each.automatic.possible for each in brains):
+        return ""
+    needing = ", ".join(AUTOMATIC_CALLBACKS)
+    return f" but {needing}, which need automatic optimization"
+
+
 def _lightning(diagnosis: Diagnosis) -> Iterator[str]:
-    automatic = all(each.automatic.possible for each in diagnosis.brains)
     if diagnosis.monitors:
         yield from _row("to monitor", ", ".join(diagnosis.monitors))
-    yield from _row("callbacks", "all of Lightning's")
-    if not automatic:
-        needing = ", ".join(AUTOMATIC_CALLBACKS)
-        yield from _row("", f"and, as they need automatic optimization, {needing}")
+    yield from _row("callbacks", f"all of Lightning's{_but(diagnosis.brains)}")
     yield from _row("loggers", "--trainer.logger tensorboard, csv, mlflow, wandb, comet")
     yield from _row(
         "and",
