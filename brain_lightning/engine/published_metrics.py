@@ -13,11 +13,7 @@ import lightning.pytorch as pl
 import torch
 
 from brain_lightning.engine import lightning_internals as internals
-
-AXES = frozenset({"epoch", "step"})
-"""The names of the loggers' x axes: Lightning gives them, so a recipe's values of that name stay
-out."""
-
+from brain_lightning.parts.recipe_rules.logged_names import AXES
 
 def publish(trainer: pl.Trainer, values: Mapping[str, Any], *, to_loggers: bool = True) -> None:
     """Put values into ``trainer.callback_metrics`` and give them to every logger.

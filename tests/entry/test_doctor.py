@@ -498,6 +498,28 @@ def test_a_brain_that_only_evaluates_beside_one_that_trains(doctor):
     assert report["brains"][0]["optimization"]["mode"] == "automatic"
 
 
+def test_a_class_that_only_infers_beside_one_that_trains(doctor):
+    teacher = "class Teacher(sb.Brain):\n    pass\n\n\nif __name__"
+    made = "    teacher = Teacher({}, run_opts=run_opts)\n    brain = MyBrain"
+    recipe = RECIPE.replace("if __name__", teacher).replace("    brain = MyBrain", made)
+    files = {"train.py": recipe, "h.yaml": HPARAMS}
+
+    assert doctor(files, "--optimization=automatic")[0] == 0
+    trained = recipe.replace("    brain.fit", "    teacher.fit([1], [1])\n    brain.fit")
+    status, report = doctor({**files, "train.py": trained}, "--optimization=automatic")
+
+    assert status == 1
+    assert "Teacher has 0 optimizers" in report["refused"][0]["message"]
+
+
+def test_the_axes_of_loggers_cannot_be_monitored(doctor):
+    meta = 'stats = {"WER": 1.0, "epoch": epoch, "step": "words"}'
+
+    _, report = doctor({"train.py": RECIPE.replace('stats = {"WER": 1.0}', meta)})
+
+    assert report["monitor"] == ["train_loss", "valid_loss", "CER", "WER"]
+
+
 def test_nothing_of_the_recipe_is_run(doctor, tmp_path):
     trap = f"open({str(tmp_path / 'trap')!r}, 'w')\n"
     status, _ = doctor(

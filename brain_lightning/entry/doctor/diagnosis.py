@@ -26,6 +26,7 @@ from brain_lightning.entry.doctor.source_files import SourceTree
 from brain_lightning.entry.interop.installation import is_speechbrain_installed
 from brain_lightning.entry.interop.replacements import REPLACED
 from brain_lightning.parts.options.declarations import default_values
+from brain_lightning.parts.recipe_rules.logged_names import AXES
 from brain_lightning.parts.recipe_rules.optimization_rules import (
     AUTOMATIC_CALLBACKS,
     obstacle_to_automatic,
@@ -254,7 +255,7 @@ def _traits(
     return RecipeTraits(
         brain.name,
         overrides,
-        _number_of_optimizers(brain, of_class, made),
+        _number_of_optimizers(brain, of_class, made) if uses.trains(brain.name) else None,
         str(early[0]) if early else "",
         uses.connects,
     )
@@ -411,4 +412,4 @@ def _notes_on_class(each: BrainDiagnosis, uses: RecipeUses) -> Iterator[Finding]
 def _monitors(uses: RecipeUses) -> list[str]:
     names = ["train_loss"] if uses.fits else []
     names += ["valid_loss"] if uses.fits and uses.validates else []
-    return [*names, *sorted(uses.meta_keys - {"epoch"})]
+    return [*names, *sorted(uses.meta_keys - AXES)]

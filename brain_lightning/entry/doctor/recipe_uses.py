@@ -61,9 +61,15 @@ class RecipeUses:
     imported: dict[str, Place] = field(default_factory=dict)
     """Dotted names of SpeechBrain's that the files use, and where first."""
     fits: bool = False
+    fitted: set[str] = field(default_factory=set)
+    """Names of the Brain classes that ``fit`` is called on; "" for an object of an unknown one."""
     validates: bool = False
     meta_keys: set[str] = field(default_factory=set)
     """Keys of the meta that checkpoints are saved with."""
+
+    def trains(self, name: str) -> bool:
+        """Whether a Brain class may be trained, and does not only infer beside one that is."""
+        return not self.fits or not self.fitted.isdisjoint({name, ""})
 
 
 def class_uses(brain: BrainClass) -> ClassUses:
@@ -147,6 +153,7 @@ def recipe_uses(tree: SourceTree) -> RecipeUses:
     uses = RecipeUses()
     for source in tree.files:
         _note_patches(uses, source, tree)
+        uses.fitted |= set(_fitted_classes(source, tree))
         for node in ast.walk(source.tree):
             if isinstance(node, ast.Call):
                 _note_call(uses, node, source, tree)
@@ -173,6 +180,34 @@ def _note_call(uses: RecipeUses, node: ast.Call, source: SourceFile, tree: Sourc
     if name is not None:
         made = Construction(source.place(node), _arguments(node, source, tree))
         uses.constructions.setdefault(name, []).append(made)
+
+
+def _fitted_classes(source: SourceFile, tree: SourceTree) -> Iterator[str]:
+    """Yield the class of each object that ``fit`` is called on, "" where it cannot be told."""
+    made = _variables_of_brains(source, tree)
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call) or _called(node) != "fit":
+            continue
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+        if isinstance(owner, ast.Name):
+            yield from made.get(owner.id, {""})
+        else:
+            yield ""
+
+
+def _variables_of_brains(source: SourceFile, tree: SourceTree) -> dict[str, set[str]]:
+    """Map variables to the Brain classes that make them; "" among them for anything else."""
+    made: dict[str, set[str]] = {}
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.arg):
+            made.setdefault(node.arg, set()).add("")
+        if isinstance(node, ast.Assign):
+            call = node.value.func if isinstance(node.value, ast.Call) else None
+            name = None if call is None else _brain_name(call, source, tree)
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    made.setdefault(target.id, set()).add(name or "")
+    return made
 
 
 def _brain_name(node: ast.expr, source: SourceFile, tree: SourceTree) -> str | None:
