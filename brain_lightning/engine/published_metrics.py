@@ -15,6 +15,7 @@ import torch
 from brain_lightning.engine import lightning_internals as internals
 from brain_lightning.parts.recipe_rules.logged_names import AXES
 
+
 def publish(trainer: pl.Trainer, values: Mapping[str, Any], *, to_loggers: bool = True) -> None:
     """Put values into ``trainer.callback_metrics`` and give them to every logger.
 

@@ -1,4 +1,4 @@
-"""A recipe that saves in `on_stage_end(TRAIN)`, resumed from there: beside SpeechBrain."""
+"""A recipe that saves in `on_stage_end` of TRAIN or TEST, and goes on: beside SpeechBrain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class Left(Exception):
     """The run is left behind the save."""
 
 
-def run(library: tuple[Any, Any, Any], folder: Path, leaves: bool) -> list[tuple[int, int]]:
+def run(
+    library: tuple[Any, Any, Any], folder: Path, leaves: bool = False, epochs: int = 2
+) -> list[tuple[int, int]]:
     brain_class, checkpointer_class, counter_class = library
     steps = []
 
@@ -34,7 +36,8 @@ def run(library: tuple[Any, Any, Any], folder: Path, leaves: bool) -> list[tuple
             return self.modules.model(batch)
 
         def compute_objectives(self, predictions: Any, batch: Any, stage: Any) -> Any:
-            steps.append((self.hparams.counter.current, self.step))
+            if stage.name == "TRAIN":
+                steps.append((self.hparams.counter.current, self.step))
             return predictions.square().mean()
 
         def on_stage_end(self, stage: Any, stage_loss: Any, epoch: int | None = None) -> None:
@@ -42,7 +45,7 @@ def run(library: tuple[Any, Any, Any], folder: Path, leaves: bool) -> list[tuple
             if leaves:
                 raise Left
 
-    model, counter = torch.nn.Linear(2, 1), counter_class(2)
+    model, counter = torch.nn.Linear(2, 1), counter_class(epochs)
     brain = Recipe(
         {"model": model},
         functools.partial(torch.optim.SGD, lr=0.1),
@@ -52,6 +55,7 @@ def run(library: tuple[Any, Any, Any], folder: Path, leaves: bool) -> list[tuple
     )
     with contextlib.suppress(Left):
         brain.fit(counter, [torch.ones(2)] * 3)
+        brain.evaluate([torch.ones(2)] * 2)
     return steps
 
 
@@ -63,8 +67,21 @@ def run(library: tuple[Any, Any, Any], folder: Path, leaves: bool) -> list[tuple
 def test_the_next_epoch_begins_at_zero(
     library: tuple[Any, Any, Any], second: list[tuple[int, int]], tmp_path: Path
 ) -> None:
-    whole = run(library, tmp_path / "whole", leaves=False)
+    whole = run(library, tmp_path / "whole")
     assert whole == [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)]
 
     assert run(library, tmp_path / "left", leaves=True) == whole[:3]
-    assert run(library, tmp_path / "left", leaves=False) == second
+    assert run(library, tmp_path / "left") == second
+
+
+@pytest.mark.parametrize(
+    ("library", "second"),
+    [(OURS, [(2, 1), (2, 2), (2, 3)]), (THEIRS, [(2, 6), (2, 7), (2, 8)])],
+    ids=["ours", "SpeechBrain's"],
+)
+def test_so_does_an_epoch_behind_a_save_in_test(
+    library: tuple[Any, Any, Any], second: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    run(library, tmp_path, epochs=1)
+
+    assert run(library, tmp_path, epochs=2) == second
