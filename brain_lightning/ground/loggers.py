@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import logging.config
 import os
@@ -14,6 +13,7 @@ import yaml
 from tqdm import tqdm
 from typing_extensions import override
 
+from brain_lightning.ground.nested_mappings import merged
 from brain_lightning.ground.ranks import if_main_process
 
 # SpeechBrain's variable: a user sets it once for both.
@@ -96,7 +96,7 @@ def setup_logging(
     path = Path(config_path)
     if path.exists():
         configuration = read_logging_configuration(path)
-        logging.config.dictConfig(_merged(configuration, overrides or {}))
+        logging.config.dictConfig(merged(configuration, overrides or {}))
     else:
         logging.basicConfig(level=default_level)
     os.environ[LEVEL_VARIABLE] = default_level
@@ -114,15 +114,3 @@ def read_logging_configuration(path: Path) -> dict[str, Any]:
             "logging.config.dictConfig, with `version: 1` at its top."
         )
     return configuration
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the values of ``changes``, mapping inside mapping."""
-    result = copy.deepcopy(dict(base))
-    for key, value in changes.items():
-        below = result.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            result[key] = _merged(below, value)
-        else:
-            result[key] = value
-    return result

@@ -15,9 +15,9 @@ from ruamel.yaml.error import YAMLError
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
 from brain_lightning.ground.errors import OptionError
+from brain_lightning.ground.nested_mappings import merged
 from brain_lightning.parts.options.declarations import default_values, option_fields
 from brain_lightning.parts.options.run_options import RunOptions
-from brain_lightning.parts.options.trainer_arguments import merged
 
 
 @dataclass(frozen=True)

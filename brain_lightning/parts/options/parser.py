@@ -17,13 +17,14 @@ from typing import Any, NoReturn
 
 from typing_extensions import override
 
+from brain_lightning.ground.nested_mappings import merged
 from brain_lightning.parts.options.declarations import (
     default_of,
     option_fields,
     option_of,
 )
 from brain_lightning.parts.options.replaced_defaults import effective_defaults
-from brain_lightning.parts.options.trainer_arguments import merged, nested, read_scalar
+from brain_lightning.parts.options.trainer_arguments import nested, read_scalar
 
 TRAINER_PREFIX = "--trainer."
 # Stands in the place of an option of ours, so that what follows is not taken for the values of

@@ -11,6 +11,7 @@ import torch
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.launch_detection import read_slurm
 from brain_lightning.ground.loggers import get_logger
+from brain_lightning.ground.nested_mappings import merged
 from brain_lightning.ground.ranks import infer_device
 from brain_lightning.parts.options.declarations import (
     default_of,
@@ -22,7 +23,6 @@ from brain_lightning.parts.options.declarations import (
 from brain_lightning.parts.options.devices import check_device
 from brain_lightning.parts.options.replaced_defaults import effective_defaults
 from brain_lightning.parts.options.run_options import RunOptions
-from brain_lightning.parts.options.trainer_arguments import merged
 from brain_lightning.parts.options.value_types import checked_value
 
 logger = get_logger(__name__)

@@ -1,8 +1,7 @@
-"""Mappings of ``lightning.Trainer`` arguments: written on a command line, and merged."""
+"""Arguments of ``lightning.Trainer`` as a command line has them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import ruamel.yaml
@@ -45,15 +44,3 @@ def nested(dotted_key: str, value: Any) -> dict[str, Any]:
         value = {part: value}
     assert isinstance(value, dict)
     return value
-
-
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the values of ``changes``; plain mappings are merged key by key."""
-    result = dict(base)
-    for key, value in changes.items():
-        below = result.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            result[key] = merged(below, value)
-        else:
-            result[key] = value
-    return result
