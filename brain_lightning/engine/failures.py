@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.ground.errors import OtherProcessError
@@ -34,9 +36,22 @@ def failures_told(brain: BrainProtocol) -> Iterator[None]:
     if not runs_among_others(brain):
         yield
         return
-    board = failure_board()
+    board = _board_of_all()
     with board.run() as run, _told(brain, board, run):
         yield
+
+
+def _board_of_all() -> FailureBoard:
+    try:
+        return failure_board()
+    except RuntimeError as error:
+        if not is_connection_error(error):
+            raise
+        raise lost(
+            "another process was gone before all came together to train or to evaluate, and its "
+            "output says why. All processes have to call fit() and evaluate(); what one of them "
+            "does alone belongs in run_on_main"
+        ) from error
 
 
 @contextmanager
@@ -50,12 +65,19 @@ def _told(brain: BrainProtocol, board: FailureBoard, run: int) -> Iterator[None]
         if is_connection_error(error):
             raise lost(board.explain(run, _where(brain))) from error
         board.leave(run, Note(f"{type(error).__name__}: {error}".removesuffix(": "), _where(brain)))
-        if isinstance(error, SystemExit) and not error.code:
+        if _is_exit_of_recipe(error):
             raise SystemExit(
                 f"Process {board.rank} called exit at {_where(brain)} while others train with it: "
                 "its status is 1, not 0."
             ) from error
         raise
+
+
+def _is_exit_of_recipe(error: BaseException) -> bool:
+    """Whether it would end the process with status 0; a SIGTERM, which has none yet, will not."""
+    if isinstance(error, SIGTERMException):
+        return False
+    return isinstance(error, SystemExit) and not error.code
 
 
 def _where(brain: BrainProtocol) -> str:

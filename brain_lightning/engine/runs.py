@@ -157,9 +157,9 @@ def _start(
     asked = bool(connection.settings.trainer.get("callbacks"))
     with (
         quiet_lightning(asked),
+        _plain_termination(),
         failures_told(brain),
         _plain_keyboard_interrupt(),
-        _plain_termination(),
         _gradients_off_stay_off(),
         forwarded_train_logs(brain),
     ):

@@ -134,7 +134,7 @@ class FailureBoard:
         silent = [rank for rank in range(len(self.members)) if rank not in notes]
         gone = [rank for rank in silent if self._is_gone(rank)]
         if gone:
-            return f"process {_listed(gone)} is gone, at {where} (killed, or it called exit)"
+            return f"process {_listed(gone)} is gone, at {where} (killed, or at its end)"
         if silent:
             return (
                 f"process {_listed(silent)} did not come to {where}: it is stopped, its loader "

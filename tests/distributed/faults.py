@@ -50,6 +50,8 @@ class Faulty(Regression):
     def compute_objectives(self, predictions: torch.Tensor, batch: Any, stage: Any) -> torch.Tensor:
         loss = super().compute_objectives(predictions, batch, stage)
         h = self.hparams
+        if h.kind == "terminate_in_validation" and h.rank == h.bad_rank and stage == sb.Stage.VALID:
+            misbehave("terminate")
         bad = h.kind == "nonfinite" and h.rank == h.bad_rank and self.step >= h.bad_step
         return loss * float("nan") if bad else loss
 
@@ -116,6 +118,8 @@ def main(kind: str, bad_rank: int, bad_step: int, folder: Path) -> None:
         size = bad_step if kind == "fewer" else size
         hangs_at = bad_step if kind == "loader" else -1
     loader = DataLoader(Stream(size, hangs_at), batch_size=1)
+    if kind == "before" and rank == bad_rank:
+        misbehave("raise")
     brain.fit(counter, loader, DataLoader(Points(4), 2))
     weights = [round(float(value.double().sum()), 9) for value in model["model"].parameters()]
     print(f"DONE {rank} {brain.optimizer_step} {weights}", flush=True)

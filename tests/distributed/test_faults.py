@@ -154,6 +154,22 @@ def test_terminated_together(tmp_path: Path) -> None:
     assert steps == {str(STEP)}
 
 
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        ("terminate_in_validation", -signal.SIGTERM, "process 1 failed at step .*: SIGTERMExc"),
+        ("before", 1, "another process was gone before all came together"),
+    ],
+)
+def test_outside_of_training_the_others_say_why(
+    tmp_path: Path, kind: str, code: int, message: str
+) -> None:
+    outcome = perform(kind, 1, tmp_path)
+    assert outcome.codes == [1, code], outcome.report()
+    assert re.search(f"Process 0 cannot go on: {message}", outcome.outputs[0]), outcome.report()
+
+
 @LONG
 @pytest.mark.timeout(150)
 def test_a_slow_process_is_no_fault(tmp_path: Path) -> None:
