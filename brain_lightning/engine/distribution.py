@@ -14,6 +14,7 @@ import torch
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import overridden_places
+from brain_lightning.engine.hyperparameters import hyperparameters_of
 from brain_lightning.engine.placement import check_accelerator
 from brain_lightning.engine.sharding import shard_entries
 from brain_lightning.engine.strategy_choice import sharding_policy, strategy_in
@@ -172,13 +173,9 @@ def _optimizers_with_places(brain: Any) -> Iterator[tuple[str, torch.optim.Optim
         for each in value.values() if isinstance(value, Mapping) else (value,):
             if isinstance(each, torch.optim.Optimizer):
                 yield _assignment(brain, name), each
-    for name, value in vars(getattr(brain, "hparams", None) or _Nothing()).items():
+    for name, value in hyperparameters_of(brain).items():
         if isinstance(value, torch.optim.Optimizer):
             yield f"{name} of the hyperparameters", value
-
-
-class _Nothing:
-    """Has no attributes."""
 
 
 def _assignment(brain: object, name: str) -> str:

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.hyperparameters import hyperparameters_of
 
 
 def discover_optimizers(brain: BrainProtocol) -> list[Optimizer]:
@@ -31,7 +32,7 @@ def discover_schedulers(brain: BrainProtocol, optimizers: Iterable[Optimizer]) -
     """
     known = {id(optimizer) for optimizer in optimizers}
     found: dict[int, LRScheduler] = {}
-    for candidate in [*_candidates(brain), *vars(getattr(brain, "hparams", brain)).values()]:
+    for candidate in [*_candidates(brain), *hyperparameters_of(brain).values()]:
         if isinstance(candidate, LRScheduler) and id(candidate.optimizer) in known:
             found.setdefault(id(candidate), candidate)
     return list(found.values())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
@@ -34,7 +34,7 @@ class RankStates:
     """What waits for a step, of all processes; None when it is the same on all of them."""
 
 
-_gathered: WeakKeyDictionary[object, RankStates] = WeakKeyDictionary()
+_gathered: MutableMapping[object, RankStates] = WeakIdKeyDictionary()
 
 
 @contextmanager

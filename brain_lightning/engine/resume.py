@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import lightning.pytorch as pl
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from brain_lightning.engine import uncounted_steps
 from brain_lightning.engine.brain_protocol import BrainProtocol
@@ -36,7 +36,7 @@ logger = get_logger(__name__)
 
 _numbers = itertools.count()
 _process = uuid.uuid4().hex
-_counted: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+_counted: MutableMapping[object, int] = WeakIdKeyDictionary()
 
 
 def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.data import DataLoader
+from torch.utils.weak import WeakIdKeyDictionary
 
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
@@ -72,11 +72,11 @@ class _Memory:
     shared: set[Stage] = field(default_factory=set)
     unshareable: set[Stage] = field(default_factory=set)
     told: set[str] = field(default_factory=set)
-    loaders: WeakKeyDictionary[Any, Any] = field(default_factory=WeakKeyDictionary)
+    loaders: MutableMapping[Any, Any] = field(default_factory=WeakIdKeyDictionary)
     accumulation: Accumulation | None = None
 
 
-_memories: WeakKeyDictionary[Any, _Memory] = WeakKeyDictionary()
+_memories: MutableMapping[Any, _Memory] = WeakIdKeyDictionary()
 
 
 def release_metrics(brain: BrainProtocol) -> None:

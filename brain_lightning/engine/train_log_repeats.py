@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.hyperparameters import hyperparameters_of
 from brain_lightning.ground.ranks import if_main_process
 from brain_lightning.parts.checkpoints.checkpoint import is_checkpoint_dir
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
@@ -31,10 +32,9 @@ _FILE_LOGGERS = frozenset(
 
 def train_loggers(brain: BrainProtocol) -> dict[str, Any]:
     """Return the objects in the recipe's hparams that have ``log_stats``, by name."""
-    values = getattr(getattr(brain, "hparams", None), "__dict__", {})
     return {
         name: value
-        for name, value in values.items()
+        for name, value in hyperparameters_of(brain).items()
         if callable(getattr(value, "log_stats", None)) and not isinstance(value, type)
     }
 

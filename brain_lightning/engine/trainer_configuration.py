@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationSch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import Connection, connection_of
+from brain_lightning.engine.hyperparameters import hyperparameters_of
 from brain_lightning.engine.optimization_choice import why_automatic_from
 from brain_lightning.engine.option_translation import owner_of
 from brain_lightning.engine.placement import PLACES, placement
@@ -196,7 +197,7 @@ def _users_arguments(
         # One object cannot follow two runs at once: callbacks follow the outer one.
         user.pop("callbacks", None)
         user.pop("profiler", None)
-    folder = getattr(getattr(brain, "hparams", None), "output_folder", None)
+    folder = hyperparameters_of(brain).get("output_folder")
     if folder is not None:
         user.setdefault("default_root_dir", str(folder))
     if not connection.trainer_objects:

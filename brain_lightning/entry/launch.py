@@ -14,7 +14,7 @@ from brain_lightning.ground.device_count import (
 )
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.launch_detection import detect_launch
-from brain_lightning.parts.options.parser import parse_own_options
+from brain_lightning.parts.options.parser import trainer_arguments_in
 
 
 def torchrun_command(
@@ -72,7 +72,7 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: the number of devices cannot be understood, or several machines are asked for.
     """
-    trainer = parse_own_options(arguments[1:]).get("trainer", {})
+    trainer = trainer_arguments_in(arguments[1:])
     program = ["-m", "brain_lightning", "run", *arguments, *_backend(arguments)]
     command = torchrun_command(program, trainer)
     if command is None:

@@ -11,7 +11,6 @@ from brain_lightning.entry.run_recipe import (
     run_recipe_to_the_end_of_the_process,
 )
 from brain_lightning.ground.errors import OptionError
-from brain_lightning.parts.options.parser import CommandLineError
 
 HELP = """\
 usage: brain-lightning run RECIPE.py HPARAMS.yaml [OPTIONS]
@@ -43,8 +42,6 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"the recipe comes first, then its options; {found} in its place.")
     try:
         start_again_if_asked(arguments)
-    except CommandLineError:
-        return 2  # said already
     except OptionError as error:
         return _refuse(str(error))
     try:

@@ -21,8 +21,11 @@ def run_as_main(script: str) -> None:
     main = sys.modules["__main__"]
     path = os.path.abspath(script)
     source = Path(path).read_bytes()
-    _require_text(source, path)
-    code = SourceFileLoader("__main__", path).source_to_code(source, path)
+    try:
+        _require_text(source, path)
+        code = SourceFileLoader("__main__", path).source_to_code(source, path)
+    except (SyntaxError, ValueError) as error:
+        raise error.with_traceback(None) from None  # it says itself where in the script it is
     exec(code, vars(main))
 
 
@@ -67,6 +70,8 @@ def _main_module(script: str) -> ModuleType:
     module.__spec__ = None
     module.__loader__ = SourceFileLoader("__main__", path)
     vars(module).update({"__builtins__": sys.modules["builtins"], "__cached__": None})
+    if sys.version_info < (3, 14):  # later ones make it from the annotations there are
+        vars(module)["__annotations__"] = {}
     return module
 
 

@@ -10,6 +10,7 @@ import speechbrain
 
 from brain_lightning.entry import run_recipe as run_recipe_module
 from brain_lightning.entry.run_recipe import RecipeNotFoundError, run_recipe
+from brain_lightning.entry.script_process import script_frames
 from brain_lightning.ground.errors import MissingExtraError
 
 
@@ -38,7 +39,7 @@ def test_the_recipe_finds_itself_as_the_program(recipe, tmp_path, monkeypatch):
         with open("found.txt", "w") as file:
             print(__name__, __file__, sys.argv, sys.path[0], beside.VALUE, os.getcwd(), file=file)
             print(type(pickle.loads(pickle.dumps(Example()))) is Example, file=file)
-            print(sys.modules["__main__"].Example is Example, __spec__, file=file)
+            print(sys.modules["__main__"].Example is Example, __spec__, __annotations__, file=file)
         """,
         beside="VALUE = 'from beside'",
     )
@@ -49,7 +50,7 @@ def test_the_recipe_finds_itself_as_the_program(recipe, tmp_path, monkeypatch):
         f"__main__ {path} ['recipes/train.py', 'hparams.yaml', '--lr', '0.1'] {path.parent} "
         f"from beside {os.getcwd()}"
     )
-    assert (second, third) == ("True", "True None")
+    assert (second, third) == ("True", "True None {}")
 
 
 def test_the_process_is_left_as_it_was(recipe):
@@ -120,6 +121,13 @@ def test_a_file_that_is_no_text_is_refused_as_by_the_interpreter(tmp_path, conte
 
     native = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
     assert "SyntaxError" in native.stderr
+
+
+@pytest.mark.parametrize("text", ["if True\n", "x = 1\n  y = 2\n", "x = '\0'\n"])
+def test_a_script_that_is_no_python_is_reported_without_our_frames(recipe, text):
+    with pytest.raises((SyntaxError, ValueError)) as error_info:
+        run_recipe(recipe(text))
+    assert script_frames(error_info.value.__traceback__) is None
 
 
 def test_a_missing_recipe_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from brain_lightning import Brain, Stage
+from brain_lightning import Brain, Checkpointer, Stage
 
 
 class Recipe(Brain):
@@ -46,6 +46,47 @@ def test_stop_iteration_reaches_the_caller(hook: str) -> None:
     brain = make(type("Stops", (Recipe,), {hook: stop}))
     with pytest.raises(StopIteration, match="the recipe's own"):
         brain.fit(range(5), DATA, DATA)
+
+
+def test_a_brain_may_compare_and_answer_as_it_likes(tmp_path: Any) -> None:
+    class Own(Recipe):
+        __hash__ = None  # type: ignore[assignment] -- as a dataclass has it
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __len__(self) -> int:
+            return 0
+
+        def __getattr__(self, name: str) -> str:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return name
+
+    class OwnCheckpointer(Checkpointer):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    brain, usual = make(Own), make()
+    brain.checkpointer = OwnCheckpointer(tmp_path, {"brain": brain})
+    usual.modules.load_state_dict(brain.modules.state_dict())
+    for each in (brain, usual):
+        each.fit(range(2), DATA, DATA)
+        each.evaluate(DATA)
+    brain.checkpointer.save_checkpoint()
+    assert torch.equal(brain.modules.model.weight, usual.modules.model.weight)
+
+
+@pytest.mark.parametrize("hparams", [{"lr": 0.1}, None, object()])
+def test_hparams_may_be_replaced_by_anything(hparams: object) -> None:
+    class Replaces(Recipe):
+        def on_fit_start(self) -> None:
+            self.hparams = hparams
+            super().on_fit_start()
+
+    make(Replaces).fit(range(1), DATA, DATA)
 
 
 def test_batch_that_is_none_is_a_batch() -> None:

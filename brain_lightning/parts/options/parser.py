@@ -8,6 +8,7 @@ recipe that begins like an option of ours stays the recipe's.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -78,19 +79,17 @@ def parse(arg_list: Sequence[str], defaults: Mapping[str, Any] | None = None) ->
     )
 
 
-def parse_own_options(arg_list: Sequence[str]) -> dict[str, Any]:
-    """Return what a command line says of the options that SpeechBrain does not have.
+def trainer_arguments_in(arg_list: Sequence[str]) -> dict[str, Any]:
+    """Return the Trainer arguments on a command line, as far as they can be understood.
 
-    For those who must know before the recipe reads its command line, which may have arguments of
-    the recipe's own.
-
-    Raises:
-        CommandLineError: such an option has no value, or one that cannot be; the usage is then on
-            standard error.
+    For those who must know before the recipe reads its command line. That may be the recipe's own,
+    with an option of a name of ours: what is wrong here is refused by ``parse``, if it is called.
     """
-    own = _OwnArguments(_make_parser(effective_defaults()))
-    own.take_from(arg_list)
-    return own.values
+    own = _OwnArguments(_QuietParser())
+    with contextlib.suppress(CommandLineError):
+        own.take_from(arg_list)
+    trainer: dict[str, Any] = own.values.get("trainer", {})
+    return trainer
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,6 +107,14 @@ class _Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         print(f"{self.prog}: error: {sentence}", file=sys.stderr)
         raise CommandLineError(sentence)
+
+
+class _QuietParser(_Parser):
+    """Leaves it to another one to say what is wrong."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        raise CommandLineError(message)
 
 
 def _make_parser(defaults: Mapping[str, Any]) -> _Parser:

@@ -14,7 +14,11 @@ from speechbrain.utils.run_opts import RunOptions as TheirRunOptions
 
 from brain_lightning.parts.options.command_line import parse_arguments
 from brain_lightning.parts.options.declarations import default_values
-from brain_lightning.parts.options.parser import CommandLineError, command_line_options
+from brain_lightning.parts.options.parser import (
+    CommandLineError,
+    command_line_options,
+    trainer_arguments_in,
+)
 
 THEIR_DEFAULTS = TheirRunOptions().as_dict()
 OUR_DEFAULTS = default_values()
@@ -218,6 +222,23 @@ def test_wrong_arguments(arguments, said, capsys):
     assert printed.err.startswith("usage:")
     assert str(caught.value) in printed.err
     assert "--help" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (
+            ["h", "--lr", "1", "--trainer.devices", "2", "--trainer.a.b=x"],
+            {"devices": 2, "a": {"b": "x"}},
+        ),
+        (["conf", "--trainer", "fast", "--json"], {}),
+        (["conf", "--optimization", "adam", "--shard_evaluation=3"], {}),
+        (["conf", "--trainer.devices"], {}),
+    ],
+)
+def test_a_command_line_of_the_recipes_own_is_left_to_it(arguments, found, capsys):
+    assert trainer_arguments_in(arguments) == found
+    assert capsys.readouterr().err == ""
 
 
 def test_help_shows_every_option(capsys):
