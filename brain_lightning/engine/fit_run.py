@@ -17,7 +17,12 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.fit_position import DONE, START, TRAINING, VALIDATION, FitPosition
 from brain_lightning.engine.fit_validation import FitValidation
 from brain_lightning.engine.gradient_order import GradientOrder
-from brain_lightning.engine.joint_step import decides_together, ends_for_all, wanted_by_any
+from brain_lightning.engine.joint_step import (
+    decides_together,
+    ends_for_all,
+    fewest_of_all,
+    wanted_by_any,
+)
 from brain_lightning.engine.learning_rate_log import LearningRateLog
 from brain_lightning.engine.logger_continuation import LoggerContinuation, write_out
 from brain_lightning.engine.module_counters import ModuleCounters
@@ -289,9 +294,11 @@ class FitRun:
         epoch = self._next_epoch(trainer)
         write_out(trainer)
         self._opened_epochs += 1
-        self.validation.begin_epoch()
         resume, self._resume = self._resume, None
         position, self._position = self._position, None
+        left = resume is not None and resume.validation_due
+        left = left or (position is not None and position.validation_due)
+        self.validation.begin_epoch(is_left=left)
         if position is not None and position.phase == VALIDATION:
             self._pass_over_training(epoch, resume)
             notes = position.training_notes
@@ -329,9 +336,7 @@ class FitRun:
     ) -> None:
         assert self.train_tickets is not None
         replay = self._replay(self.train_tickets, resume, position)
-        due = resume is not None and resume.validation_due
-        due = due or (position is not None and position.validation_due)
-        self._open_tickets(trainer, self.train_tickets, resume, replay, due)
+        self._open_tickets(trainer, self.train_tickets, resume, replay)
         if trainer.current_epoch == 0 and self._opened_epochs > 1:
             internals.begin_training_loaders(trainer)  # the first number came again: [1, 1]
 
@@ -350,26 +355,24 @@ class FitRun:
         tickets: BatchTickets,
         resume: Resume | None,
         replay: Replay | None,
-        validation_due: bool = False,
     ) -> None:
         self.training.together = decides_together(trainer)
         length = tickets.length()
         batches = float("inf") if length is None else length
         if not limits_training(trainer):
             internals.set_training_batches(trainer, batches)
+            if length is not None and internals.validates_by_share(trainer):
+                fewest = fewest_of_all(trainer, length)
+                internals.set_share_between_validations(trainer, fewest)
         # After a recovery, unless a recipe writes its own numbers into step.
         done = self.brain.step if 0 < self.brain.step <= batches else 0
         tickets.open(
             before_first_ticket=partial(internals.set_batches_done, trainer, done),
-            before_first_batch=(
-                None if resume is None else partial(self._go_on, trainer, resume, validation_due)
-            ),
+            before_first_batch=None if resume is None else partial(self._go_on, trainer, resume),
             replay=replay,
         )
 
-    def _go_on(
-        self, trainer: pl.Trainer, resume: Resume, validation_due: bool
-    ) -> Callable[[], None] | None:
+    def _go_on(self, trainer: pl.Trainer, resume: Resume) -> Callable[[], None] | None:
         """Go on in the middle of an epoch; return what is to be done after the first batch.
 
         The interrupted run had fetched that batch before it validated, where ``has_more`` is how
@@ -379,11 +382,11 @@ class FitRun:
         length = None if self.train_tickets is None else self.train_tickets.length()
         validate = partial(internals.run_validation_loop, trainer)
         if length is None or decides_together(trainer):
-            if validation_due:
+            if self.validation.is_left:
                 return validate
             return resume.set_random_states if resume.was_fetched_ahead else None
         # After the last batch the TRAIN stage ends first.
-        if validation_due and self.brain.step < length:
+        if self.validation.is_left and self.brain.step < length:
             validate()
         return None
 

@@ -67,39 +67,45 @@ class FitValidation:
         self._bar = bar
         self._requeue = requeue
         self._counts_epochs = counts_epochs
+        self.is_left = False
+        """Whether a validation is left over from the run that this one goes on with."""
         self._was_in_epoch = False
         self._done_at: int | None = None
 
-    def begin_epoch(self) -> None:
-        """Begin an epoch, after which no validation has come yet."""
+    def begin_epoch(self, is_left: bool = False) -> None:
+        """Begin an epoch, after which no validation has come yet.
+
+        Args:
+            is_left: the run that this one goes on with was about to validate, or validated.
+        """
+        self.is_left = is_left
         self._was_in_epoch = False
 
     # -- when ----------------------------------------------------------------------------------
 
     def is_owed(self, trainer: pl.Trainer) -> bool:
-        """Whether the last batch was one after which comes the validation of the interval."""
-        total = internals.total_batches(trainer)
+        """Whether after the last batch comes a validation in the middle of the epoch."""
         if not self._counts_epochs:
-            due = internals.validation_comes_after(trainer, self._brain.step)
-            return due and self._done_at != total
-        interval = connection_of(self._brain).settings.val_interval_steps
-        if not interval or self.loader is None:
-            return False
-        return total > 0 and total % interval == 0 and self._done_at != total
+            batch = self._brain.step
+        elif self.stage is not None:
+            return True  # it is begun again
+        else:
+            batch = internals.batches_of_epoch(trainer)
+        due = internals.validation_comes_after(trainer, batch)
+        return due and self._done_at != internals.total_batches(trainer)
 
     def may_come_here(self, trainer: pl.Trainer) -> bool:
         """Whether a validation, in which recipes save, may come after this batch."""
-        if connection_of(self._brain).settings.val_interval_steps:
-            return self.is_owed(trainer)
-        return trainer.val_check_interval != 1.0
+        return internals.validates_by_time(trainer) or self.is_owed(trainer)
 
     def validate_late(self, trainer: pl.Trainer, is_epoch_empty: bool) -> None:
         """Call ``_fit_valid`` where the recipe has its own, or where no batch led to validation."""
         if self._was_in_epoch:
             return
         has_data = self.tickets is not None and self.loader is not None
-        by_steps = connection_of(self._brain).settings.val_interval_steps
-        due = self.is_owed(trainer) if by_steps else internals.validation_is_due(trainer)
+        due = self.is_left
+        if internals.validates_after_epochs(trainer):
+            due = internals.validation_is_due(trainer)
         if self.recipe_validates or (is_epoch_empty and has_data and due):
             with stop_iteration_kept():
                 self._brain._fit_valid(

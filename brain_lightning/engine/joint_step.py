@@ -84,6 +84,11 @@ def wanted_by_any(trainer: pl.Trainer, wanted_here: bool) -> bool:
     return bool(highest(int(wanted_here))[0]) if decides_together(trainer) else wanted_here
 
 
+def fewest_of_all(trainer: pl.Trainer, batches: int) -> int:
+    """Return the smallest number of batches that a process of the run has."""
+    return -highest(-batches)[0] if decides_together(trainer) else batches
+
+
 def _tell_of_surplus() -> None:
     logger.warning(
         "Another process has no more batches in this epoch, so it ends here for all; the batches "

@@ -246,8 +246,35 @@ def set_training_batches(trainer: pl.Trainer, batches: float) -> None:
     ``fit_loop.max_batches``, ``trainer.val_check_batch``.
     """
     trainer.fit_loop.max_batches = batches
-    if trainer.val_check_interval == 1.0:
+    if validates_after_epochs(trainer):
         trainer.val_check_batch = max(1, batches)
+
+
+def validates_by_share(trainer: pl.Trainer) -> bool:
+    """Whether validation comes after each share of an epoch's batches, such as a quarter."""
+    by_time = validates_by_time(trainer)
+    return not by_time and isinstance(share := trainer.val_check_interval, float) and share < 1
+
+
+def set_share_between_validations(trainer: pl.Trainer, batches: int) -> None:
+    """Make the share true for an epoch of ``batches``. Why: as above.
+
+    Names: ``trainer.val_check_batch``.
+    """
+    trainer.val_check_batch = max(1, int(batches * trainer.val_check_interval))
+
+
+def validates_by_time(trainer: pl.Trainer) -> bool:
+    """Whether validation comes when a duration is over (``val_check_interval="00:00:10:00"``).
+
+    Why: ``trainer.val_check_interval`` is not there then. Names: ``_val_check_time_interval``.
+    """
+    return getattr(trainer, "_val_check_time_interval", None) is not None  # 2.5 has none
+
+
+def validates_after_epochs(trainer: pl.Trainer) -> bool:
+    """Whether validation comes after epochs, and not by batches, a share of them or by time."""
+    return not validates_by_time(trainer) and trainer.val_check_interval == 1.0
 
 
 def end_epoch_after_this_batch(trainer: pl.Trainer) -> None:
@@ -259,7 +286,7 @@ def end_epoch_after_this_batch(trainer: pl.Trainer) -> None:
     ``trainer.val_check_batch``.
     """
     trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
-    if trainer.val_check_interval == 1.0:  # else validation comes by steps, not by epochs
+    if validates_after_epochs(trainer):
         trainer.val_check_batch = float("inf")
 
 
@@ -271,7 +298,7 @@ def extend_epoch(trainer: pl.Trainer) -> None:
     """
     trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
     trainer.fit_loop.max_batches = float("inf")
-    if trainer.val_check_interval == 1.0:
+    if validates_after_epochs(trainer):
         trainer.val_check_batch = float("inf")
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
@@ -368,6 +395,14 @@ def validation_comes_after(trainer: pl.Trainer, batch: int) -> bool:
         return False
     number = total_batches(trainer) if trainer.check_val_every_n_epoch is None else batch
     return number > 0 and number % interval == 0
+
+
+def batches_of_epoch(trainer: pl.Trainer) -> int:
+    """Return how many batches of the epoch in progress were begun.
+
+    Why: validation in its middle is due by it. Names: ``epoch_loop.batch_progress.current``.
+    """
+    return int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
 
 
 class _EpochLoopWithoutBroadcast(_TrainingEpochLoop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 
@@ -10,6 +11,8 @@ class TrainerArgument:
     """The option sets arguments of ``lightning.Trainer``, which the user then must not set."""
 
     names: tuple[str, ...]
+    only_if_given: bool = False
+    """Whether the arguments are the user's as long as the option has its default."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,22 @@ OPTION_TRANSLATION: dict[str, Translation] = {
     "move_batch": BrainAttribute("BrainModule.transfer_batch_to_device"),
     "shard_evaluation": BrainAttribute("EvaluationPass"),
     "async_checkpoint": BrainAttribute("TrainingStage.save_if_due"),
-    "val_interval_steps": TrainerArgument(("val_check_interval",)),
+    "val_interval_steps": TrainerArgument(
+        ("val_check_interval", "check_val_every_n_epoch"), only_if_given=True
+    ),
     "no_slurm_detection": BrainAttribute(_LAUNCH),
 }
 """Option -> translation, complete for every field of RunOptions."""
 
 
-def owner_of(argument: str) -> str | None:
-    """The run option that sets this Trainer argument, or None."""
+def owner_of(argument: str, given: Container[str] = ()) -> str | None:
+    """The run option that sets this Trainer argument, or None.
+
+    Args:
+        argument: of ``lightning.Trainer``.
+        given: the options that have another value than their default.
+    """
     for option, translation in OPTION_TRANSLATION.items():
         if isinstance(translation, TrainerArgument) and argument in translation.names:
-            return option
+            return option if option in given or not translation.only_if_given else None
     return None

@@ -22,8 +22,13 @@ _DURATION = re.compile(r"\d+:\d\d:\d\d:\d\d")
 
 _ANOTHER_WAY = {
     "max_time": ' Write "DD:HH:MM:SS" (in YAML, with the quotes) or {hours: 2}.',
+    "val_check_interval": " Write a number of batches, a share of the epoch such as 0.25, or a "
+    'duration: "DD:HH:MM:SS" (in YAML, with the quotes) or {hours: 2}.',
 }
 """What to add to the message about an argument whose value is easily written wrongly."""
+
+_DIVISORS = frozenset({"val_check_interval", "check_val_every_n_epoch"})
+"""Intervals: zero is none, and Lightning would divide by it in the middle of the run."""
 
 
 def with_checked_types(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +50,14 @@ def default_of(name: str) -> Any:
 
 
 def _checked(name: str, value: Any) -> Any:
-    if name == "max_time" and isinstance(value, str) and not _DURATION.fullmatch(value.strip()):
-        raise OptionError(f"trainer: max_time is {value!r}.{_ANOTHER_WAY[name]}")
+    duration = name in _ANOTHER_WAY and isinstance(value, str)
+    if duration and not _DURATION.fullmatch(value.strip()):
+        raise OptionError(f"trainer: {name} is {value!r}.{_ANOTHER_WAY[name]}")
+    if name in _DIVISORS and isinstance(value, numbers.Real) and value <= 0:
+        raise OptionError(
+            f"trainer: {name} is {value!r}; it must be more than zero. For training without "
+            "validation write limit_val_batches: 0."
+        )
     expected = _members(name)
     if not all(_is_plain(each) for each in expected):
         return value  # takes objects, which have their own checks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationSch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import Connection, connection_of
+from brain_lightning.engine.defaults import overridden_places
 from brain_lightning.engine.hyperparameters import hyperparameters_of
+from brain_lightning.engine.lightning_internals import validates_by_time
 from brain_lightning.engine.optimization_choice import why_automatic_from
 from brain_lightning.engine.option_translation import owner_of
 from brain_lightning.engine.placement import PLACES, placement
@@ -49,8 +51,12 @@ DEFAULTS: dict[str, Any] = {
 """Trainer arguments that write or print something: off unless the user asks for them."""
 
 
-def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
+def check_trainer_mapping(mapping: Any, given: Container[str] = ()) -> dict[str, Any]:
     """Check what the user gave as ``trainer`` and return it as a dictionary.
+
+    Args:
+        mapping: what the user gave.
+        given: the run options that have another value than their default.
 
     Raises:
         OptionError: an unknown argument, a value of a wrong type, or an argument that a run option
@@ -71,7 +77,7 @@ def check_trainer_mapping(mapping: Any) -> dict[str, Any]:
                 f"trainer: {name}={mapping[name]!r} cannot be set, it is {FIXED[name][0]!r} here "
                 f"because {FIXED[name][1]}."
             )
-        owner = owner_of(name)
+        owner = owner_of(name, given)
         if owner is not None and name not in PLACES:
             raise OptionError(
                 f"trainer: {name}={mapping[name]!r} cannot be set, because it comes from the run "
@@ -152,8 +158,9 @@ def make_trainer(
     arguments.update({name: value for name, (value, _) in FIXED.items()})
     arguments.update(placement(brain, user))
     arguments["detect_anomaly"] = torch.is_anomaly_enabled()
-    arguments["val_check_interval"] = settings.val_interval_steps or 1.0
-    if settings.val_interval_steps:
+    arguments["val_check_interval"] = 1.0
+    if settings.val_interval_steps > 0:
+        arguments["val_check_interval"] = settings.val_interval_steps
         arguments["check_val_every_n_epoch"] = None  # epochs may have fewer steps than that
     if _is_automatic(settings):
         arguments["accumulate_grad_batches"] = _accumulation(brain, user)
@@ -171,8 +178,38 @@ def make_trainer(
     else:
         arguments["plugins"].append(_precision(brain, settings))
     if recipe_validates:
+        _refuse_intervals(brain, settings, arguments)
         arguments["check_val_every_n_epoch"] = NEVER
-    return pl.Trainer(**arguments)
+    trainer = pl.Trainer(**arguments)
+    if validates_by_time(trainer) and trainer.world_size > 1:
+        raise OptionError(
+            f"trainer.val_check_interval={arguments['val_check_interval']!r} is a duration, but "
+            f"the {trainer.world_size} processes of this run must validate after the same batch. "
+            "Write a number of batches, or a share of the epoch."
+        )
+    return trainer
+
+
+def _refuse_intervals(
+    brain: BrainProtocol, settings: EngineSettings, arguments: Mapping[str, Any]
+) -> None:
+    """Refuse to set when to validate where the recipe's own ``_fit_valid`` says it.
+
+    Raises:
+        OptionError: names what was given, and where the method is.
+    """
+    asked = [f"val_interval_steps={settings.val_interval_steps}"]
+    if settings.val_interval_steps <= 0:
+        usual = {"val_check_interval": 1.0, "check_val_every_n_epoch": 1}
+        given = {name: arguments.get(name, value) for name, value in usual.items()}
+        asked = [f"trainer.{name}={given[name]!r}" for name in usual if given[name] != usual[name]]
+    if asked:
+        place = overridden_places(brain, ("_fit_valid",))["_fit_valid"]
+        raise OptionError(
+            f"{' and '.join(asked)} cannot be had: {type(brain).__name__} overrides _fit_valid "
+            f"({place}), which is called after each epoch and says itself when to validate. Leave "
+            "out one of the two."
+        )
 
 
 def plain_loading(trainer: pl.Trainer) -> dict[str, Any]:

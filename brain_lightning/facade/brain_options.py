@@ -34,7 +34,8 @@ def apply_options(
             setattr(brain, name, value)
     _refuse(values)
     settings = {name: values[name] for name in _SETTINGS}
-    settings["trainer"] = check_trainer_mapping(settings["trainer"])
+    given = {name for name, value in default_values().items() if values[name] != value}
+    settings["trainer"] = check_trainer_mapping(settings["trainer"], given)
     return EngineSettings(**settings)
 
 

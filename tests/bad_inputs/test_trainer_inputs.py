@@ -36,6 +36,9 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"default_root_dir": 5}, "default_root_dir is 5 .*a string or a path"),
     ({"max_time": 3600}, 'max_time is 3600 .*"DD:HH:MM:SS"'),
     ({"max_time": "1h"}, "max_time is '1h'.* \"DD:HH:MM:SS\""),
+    ({"val_check_interval": "soon"}, "val_check_interval is 'soon'.* such as 0.25, or a duration"),
+    ({"val_check_interval": 0}, "val_check_interval is 0; it must be more than zero"),
+    ({"check_val_every_n_epoch": -1}, "check_val_every_n_epoch is -1; .* limit_val_batches: 0"),
     ({"sync_batchnorm": "cpu"}, "sync_batchnorm is 'cpu' .*true or false"),
 ]
 
@@ -71,7 +74,7 @@ def test_taken_as_it_is(name: str) -> None:
 def test_every_default_of_lightnings_is_taken() -> None:
     parameters = inspect.signature(pl.Trainer.__init__).parameters.values()
     free = {each.name: each.default for each in parameters if each.default is None}
-    owned = ("precision", "gradient_clip", "val_check", "enable_progress", "max_epochs", "use_dist")
+    owned = ("precision", "gradient_clip", "enable_progress", "max_epochs", "use_dist")
     free = {name: value for name, value in free.items() if not name.startswith(owned)}
     free.pop("num_sanity_val_steps")
     assert check_trainer_mapping(free) == free

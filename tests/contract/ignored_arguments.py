@@ -65,7 +65,7 @@ TESTS: Mapping[str, str] = {
     "strategy": _HANDED_ON + "test_strategy_of_the_users_own",
     "sync_batchnorm": _HANDED_ON + "test_sync_batchnorm_of_your_own_trainer",
     "use_distributed_sampler": _HANDED_ON + "test_use_distributed_sampler_of_your_own_trainer",
-    "val_check_interval": _HANDED_ON + "test_val_check_interval_of_your_own_trainer",
+    "val_check_interval": _ARGUMENTS + "test_val_check_interval",
 }
 """Argument -> the test that would fail if it were ignored."""
 

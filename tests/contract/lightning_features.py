@@ -142,5 +142,5 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "strategy": Entry("works", "which ones, and with what: [scaling.md](scaling.md)"),
     "sync_batchnorm": Entry("own Trainer", "in `fit()` without effect: under torchrun Brain converts batch norms itself, as SpeechBrain does"),
     "use_distributed_sampler": Entry("refused", "the samplers are Brain's"),
-    "val_check_interval": Entry("refused", "set by the run option `val_interval_steps`; your own Trainer's rules there, int or float"),
+    "val_check_interval": Entry("works", "batches, a share of the epoch, or a duration (in one process, from Lightning 2.6 on); across epochs with `check_val_every_n_epoch: null`, which `val_interval_steps` does for both"),
 }  # fmt: skip

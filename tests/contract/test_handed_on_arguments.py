@@ -217,11 +217,6 @@ def test_val_check_interval_of_your_own_trainer(tmp_path: Path, interval: float)
     assert brain.optimizer_step == BATCHES
 
 
-def test_val_interval_steps_is_named_for_val_check_interval(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="Set 'val_interval_steps' instead"):
-        small_brain(tmp_path, val_check_interval=4)
-
-
 @pytest.mark.parametrize("on", [True, False])
 def test_inference_mode_of_your_own_trainer(tmp_path: Path, on: bool) -> None:
     seen: set[bool] = set()

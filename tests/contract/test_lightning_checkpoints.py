@@ -104,6 +104,7 @@ def run(
     recipe: type[SmallBrain] = SmallBrain,
     saves: bool = True,
     options: dict[str, Any] | None = None,
+    **trainer: Any,
 ) -> tuple[list[Any], list[torch.Tensor]]:
     """Train, interrupted behind some batches; each part saves in a folder of its own."""
     seen: list[Any] = []
@@ -117,6 +118,7 @@ def run(
             saves=saves,
             options=options,
             callbacks=[losses, callbacks.EarlyStopping("valid_loss"), *ends],
+            **trainer,
         )
         torch.manual_seed(7 if path is None else 1000 + part)
         try:
@@ -154,6 +156,13 @@ def test_resume(tmp_path: Path, cuts: list[int], data: Data, saves: bool) -> Non
 def test_resume_with_options(tmp_path: Path, options: dict[str, Any]) -> None:
     whole = run(tmp_path / "whole", [], options=options)
     assert_same(run(tmp_path / "parts", [3, 7, 9], options=options), whole)
+
+
+@pytest.mark.parametrize("interval", [2, 0.6, 5])
+def test_resume_with_validation_in_the_epoch(tmp_path: Path, interval: float) -> None:
+    """After the second batch, the third and the last of five."""
+    whole = run(tmp_path / "whole", [], val_check_interval=interval)
+    assert_same(run(tmp_path / "parts", [2, 3, 4, 5, 8], val_check_interval=interval), whole)
 
 
 def test_resume_with_two_optimizers_and_a_scheduler(tmp_path: Path) -> None:

@@ -159,6 +159,79 @@ def test_val_interval_steps(tmp_path: Path) -> None:
     assert brain.batches[Stage.TRAIN] == plain.batches[Stage.TRAIN]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "validated_at"),
+    [
+        ({"val_check_interval": 2}, [2, 4, 7, 9, 12, 14]),
+        ({"val_check_interval": 0.4}, [2, 4, 7, 9, 12, 14]),
+        ({"val_check_interval": 1.0}, [5, 10, 15]),
+        ({"val_check_interval": 5}, [5, 10, 15]),
+        ({"val_check_interval": 4, "check_val_every_n_epoch": None}, [4, 8, 12]),
+        ({"val_check_interval": 0.5, "check_val_every_n_epoch": 2}, [7, 9]),
+        ({"val_check_interval": 2, "limit_train_batches": 3}, [2, 5, 8]),
+    ],
+    ids=str,
+)
+def test_val_check_interval(
+    tmp_path: Path, arguments: dict[str, Any], validated_at: list[int]
+) -> None:
+    """As in Lightning."""
+    brain = fit(counting(tmp_path, saves=True, **arguments))
+    assert brain.validated_at == validated_at
+    assert brain.batches[Stage.TRAIN] == 3 * arguments.get("limit_train_batches", BATCHES)
+
+
+class Stream(torch.utils.data.IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(Points())
+
+
+def test_val_check_interval_of_a_loader_without_a_length(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"train_loader_kwargs": {"batch_size": BATCH}, "valid_set": loader(8)}
+    brain = counting(tmp_path, epochs=2, val_check_interval=2)
+    brain.fit(brain.hparams.counter, Stream(), **data)
+    assert brain.validated_at == [2, 4, 7, 9]
+    brain = counting(tmp_path, epochs=1, val_check_interval=0.5)
+    with pytest.raises(Exception, match=r"must be time based, `1\.0` or an int"):
+        brain.fit(brain.hparams.counter, Stream(), **data)
+
+
+def test_val_check_interval_by_time(tmp_path: Path) -> None:
+    if "timedelta" not in str(inspect.signature(pl.Trainer).parameters["val_check_interval"]):
+        pytest.skip("this version of Lightning has no such intervals")
+    at_once = {"microseconds": 1}
+    brain = fit(counting(tmp_path, epochs=2, val_check_interval=at_once))
+    assert brain.validated_at == list(range(1, 11))
+    assert fit(counting(tmp_path, val_check_interval="00:01:00:00")).validated_at == []
+
+
+def test_val_check_interval_given_twice(tmp_path: Path) -> None:
+    for argument in ({"val_check_interval": 4}, {"check_val_every_n_epoch": 2}):
+        with pytest.raises(OptionError, match=r"_val_every_n|val_check_.*option 'val_interval_ste"):
+            counting(tmp_path, options={"val_interval_steps": 4}, **argument)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"val_check_interval": 4}, r"trainer\.val_check_interval=4"),
+        ({"check_val_every_n_epoch": 2}, r"trainer\.check_val_every_n_epoch=2"),
+        ({"options": {"val_interval_steps": 3}}, "val_interval_steps=3"),
+    ],
+)
+def test_intervals_of_a_recipe_that_validates_itself(
+    tmp_path: Path, arguments: dict[str, Any], named: str
+) -> None:
+    class Validating(Counting):
+        def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
+            super()._fit_valid(valid_set, epoch, enable)
+
+    brain = small_brain(tmp_path, Validating, **arguments)
+    with pytest.raises(OptionError, match=rf"{named} cannot be had.*_fit_valid \(test_trainer_ar"):
+        fit(brain)
+    assert brain.optimizer_step == 0
+
+
 def test_detect_anomaly(tmp_path: Path) -> None:
     class Undefined(SmallBrain):
         def compute_objectives(self, predictions: Any, batch: Any, stage: Stage) -> Any:

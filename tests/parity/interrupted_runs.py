@@ -131,6 +131,7 @@ class Setting:
     data: str = "map"
     callbacks: Callable[[], list[Any]] = list
     validates_in_epochs: bool = False
+    trainer: dict[str, Any] = field(default_factory=dict)
 
 
 class Counting(torch.nn.Module):
@@ -244,7 +245,7 @@ def prepared(folder: Path, setting: Setting) -> tuple[Recipe, Any, Any, Any, dic
         hparams={"train_logger": FileTrainLogger(str(folder / "train_log.txt"), precision=9)},
         run_opts={"noprogressbar": True, "device": "cpu", **setting.options},
         checkpointer=Checkpointer(folder / "save", recoverables),
-        trainer={"callbacks": setting.callbacks()},
+        trainer={"callbacks": setting.callbacks(), **setting.trainer},
     )
     noisy = not setting.loader.get("num_workers")  # what workers draw cannot be put back
     train, loader = _training_data(setting, Noise(examples, noisy), brain.checkpointer)

@@ -58,6 +58,24 @@ SETTINGS = {
         data="stream",
         validates_in_epochs=True,
     ),
+    # After the third and the sixth of seven batches.
+    "validation by a share": Setting(
+        {"ckpt_interval_steps": 1},
+        validates_in_epochs=True,
+        trainer={"val_check_interval": 0.5},
+    ),
+    # After the seventh, at the epoch's end.
+    "validation by batches": Setting(
+        {"ckpt_interval_steps": 1},
+        validates_in_epochs=True,
+        trainer={"val_check_interval": 7},
+    ),
+    "stream, validation by batches": Setting(
+        {"ckpt_interval_minutes": 0},
+        data="stream",
+        validates_in_epochs=True,
+        trainer={"val_check_interval": 2},
+    ),
 }
 
 
@@ -142,6 +160,17 @@ def test_same_end_with_validation_by_steps(
     cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
 ) -> None:
     name = "validation by steps"
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    assert same(interrupted(name, tmp_path, cuts), expected)
+
+
+# Three and six are in front of a validation, four and eight in one; seven ends an epoch in the one
+# way, and is followed by a validation in the other.
+@pytest.mark.parametrize("cuts", [(4,), (5,), (7,), (8,), (3, 2)], ids=str)
+@pytest.mark.parametrize("name", ["validation by a share", "validation by batches"])
+def test_same_end_with_validation_in_the_epoch(
+    name: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
+) -> None:
     expected = reference(name, reference_folder / name.replace(" ", "_"))
     assert same(interrupted(name, tmp_path, cuts), expected)
 

@@ -153,6 +153,7 @@ def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> It
     from brain_lightning.engine.trainer_argument_types import default_of
     from brain_lightning.engine.trainer_configuration import check_trainer_mapping
 
+    given = {name for name, value in default_values().items() if asked.get(name) != value}
     trainer = asked.values["trainer"]
     names = list(trainer) if isinstance(trainer, Mapping) else [None]
     for name in names:
@@ -163,7 +164,7 @@ def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> It
         if isinstance(part, Mapping) and name == "callbacks":
             continue
         try:
-            check_trainer_mapping(part)
+            check_trainer_mapping(part, given)
         except OptionError as error:
             yield Finding(str(error).rstrip("."), _place_in_trainer(asked, nodes, name))
 
