@@ -19,6 +19,7 @@ from brain_lightning.engine.brain_governed_module import BrainGovernedModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
+from brain_lightning.engine.evaluation_memory import release_metrics
 from brain_lightning.engine.evaluation_pass import EvaluationPass
 from brain_lightning.engine.finetuning import (
     finetuning_callbacks,
@@ -53,7 +54,6 @@ from brain_lightning.engine.optimizers import (
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.recovery_choice import no_recovery
-from brain_lightning.engine.shared_evaluation import release_metrics
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.engine.uncounted_steps import steps_done

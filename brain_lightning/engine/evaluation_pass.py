@@ -10,15 +10,12 @@ import torch
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import connection_of
+from brain_lightning.engine.evaluation_sharing import shared_evaluation, warn_in_users_trainer
 from brain_lightning.engine.progress_bar import StageBar
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.rank_states import rank_states_known
 from brain_lightning.engine.sharding import reshard
-from brain_lightning.engine.shared_evaluation import (
-    SharedEvaluation,
-    shared_evaluation,
-    warn_in_users_trainer,
-)
+from brain_lightning.engine.shared_evaluation import SharedEvaluation
 from brain_lightning.engine.stop_iteration import stop_iteration_kept
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.gathering import others_at_hand

@@ -1,34 +1,29 @@
-"""``shard_evaluation``: each process evaluates a share of the batches, all get all figures."""
+"""One stage with ``shard_evaluation``: each process evaluates a share, all get all figures."""
 
 from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.weak import WeakIdKeyDictionary
 
 from brain_lightning.engine.batch_tickets import BatchTickets
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import ATTRIBUTE, connection_of
-from brain_lightning.engine.main_buffers import MainBuffers, exchanges_in_training_mode
-from brain_lightning.engine.placement import runs_among_others
+from brain_lightning.engine.evaluation_memory import EvaluationMemory, release_metrics
+from brain_lightning.engine.main_buffers import MainBuffers
 from brain_lightning.ground.gathering import all_gathered, all_gathered_bytes, packed, unpacked
-from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
 from brain_lightning.ground.stage import Stage
-from brain_lightning.parts.data.batch_share import BatchShare, why_not_shared, with_batches
+from brain_lightning.parts.data.batch_share import BatchShare, with_batches
 from brain_lightning.parts.metrics.accumulation import Accumulation, GatheringError, Share
 from brain_lightning.parts.metrics.state_tree import StateTree, name_of
 from brain_lightning.parts.options.declarations import option_fields
-
-logger = get_logger(__name__)
 
 LOOKS = 2
 """So many batches every process evaluates, to see what they change."""
@@ -65,86 +60,6 @@ _HOW_TO_REGISTER = (
 )
 
 
-@dataclass
-class _Memory:
-    """What is known of a Brain from its earlier stages."""
-
-    shared: set[Stage] = field(default_factory=set)
-    unshareable: set[Stage] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
-    loaders: MutableMapping[Any, Any] = field(default_factory=WeakIdKeyDictionary)
-    accumulation: Accumulation | None = None
-
-
-_memories: MutableMapping[Any, _Memory] = WeakIdKeyDictionary()
-
-
-def release_metrics(brain: BrainProtocol) -> None:
-    """Let metrics that were gathered exchange their states by themselves again."""
-    memory = _memories.get(brain)
-    if memory is not None and memory.accumulation is not None:
-        memory.accumulation.release()
-        memory.accumulation = None
-
-
-def shared_evaluation(
-    brain: BrainProtocol, stage: Stage, loader: Any, limited: bool
-) -> SharedEvaluation | None:
-    """Return how this process takes part in a stage that begins, or None where it runs it whole.
-
-    Args:
-        brain: the recipe.
-        stage: VALID or TEST.
-        loader: of the stage.
-        limited: a limit of the Trainer's cuts the stage.
-    """
-    release_metrics(brain)
-    if not _is_asked_for(brain):
-        return None
-    memory = _memories.setdefault(brain, _Memory())
-    if stage in memory.unshareable:
-        return None
-    reason = _why_whole(brain, loader, limited)
-    if reason is not None:
-        _tell_that_whole(memory, stage, reason)
-        return None
-    return SharedEvaluation(brain, stage, loader, memory)
-
-
-def warn_in_users_trainer(brain: BrainProtocol, stage: Stage) -> None:
-    """Say that a Trainer of the user's decides by itself which batches a process gets."""
-    if _is_asked_for(brain):
-        memory = _memories.setdefault(brain, _Memory())
-        reason = "a Trainer of your own gives out the batches, not Brain.fit() or Brain.evaluate()"
-        _tell(memory, f"shard_evaluation has no effect on {stage.name}: {reason}")
-
-
-def _is_asked_for(brain: BrainProtocol) -> bool:
-    return connection_of(brain).settings.shard_evaluation and runs_among_others(brain)
-
-
-def _why_whole(brain: BrainProtocol, loader: Any, limited: bool) -> str | None:
-    if limited:
-        return "the Trainer limits its batches"
-    reason = why_not_shared(loader)
-    if reason is not None:
-        return reason
-    module = exchanges_in_training_mode(getattr(brain, "hparams", None), brain.modules)
-    if module is None:
-        return None
-    return f"{module} is in training mode, in which it waits for other processes: put it in modules"
-
-
-def _tell_that_whole(memory: _Memory, stage: Stage, reason: str) -> None:
-    _tell(memory, f"shard_evaluation is on, but every process runs all of {stage.name}: {reason}")
-
-
-def _tell(memory: _Memory, text: str) -> None:
-    if text not in memory.told:
-        memory.told.add(text)
-        logger.warning("%s.", text.removesuffix("."))
-
-
 class SharedEvaluation:
     """One VALID or TEST stage of which each process evaluates its share of the batches.
 
@@ -154,7 +69,7 @@ class SharedEvaluation:
     """
 
     def __init__(
-        self, brain: BrainProtocol, stage: Stage, loader: DataLoader[Any], memory: _Memory
+        self, brain: BrainProtocol, stage: Stage, loader: DataLoader[Any], memory: EvaluationMemory
     ) -> None:
         """Prepare the stage."""
         self._brain = brain
@@ -269,7 +184,7 @@ class SharedEvaluation:
         self._accumulation.share(starts_empty=self._rank != 0)
 
     def _go_on_whole(self, reason: str) -> None:
-        _tell_that_whole(self._memory, self._stage, reason)
+        self._memory.tell_that_whole(self._stage, reason)
         self._is_decided = True
         release_metrics(self._brain)
         if not self._batches.splits:
