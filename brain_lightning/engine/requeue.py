@@ -118,8 +118,8 @@ def prefer_newest_progress(trainer: pl.Trainer, brain: BrainProtocol) -> None:
     ]
     progress = [_progress_in(Path(path)) for path in found if path is not None]
     known = [each for each in progress if each is not None]
-    newest = _progress_of_checkpointer(brain.checkpointer)
-    ahead = bool(known) and newest is not None and newest > max(known)
+    newest = _progress_of_checkpointer(brain.checkpointer) if known else None
+    ahead = newest is not None and newest > max(known)
     if brain.distributed_launch:
         ahead = main_process_decides(ahead)
     if ahead:

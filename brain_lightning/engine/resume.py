@@ -7,7 +7,9 @@ it; ours continues as if the run had never been interrupted.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 import uuid
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -35,7 +37,6 @@ from brain_lightning.parts.checkpoints.sharded_states import is_sharded, shard_i
 logger = get_logger(__name__)
 
 _numbers = itertools.count()
-_process = uuid.uuid4().hex
 _counted: MutableMapping[object, int] = WeakIdKeyDictionary()
 
 
@@ -92,7 +93,13 @@ def session_of(checkpointer: object) -> str:
     if checkpointer is None:
         return ""
     count_checkpointer(checkpointer)
-    return f"{session_of_group() or _process}-{_counted[checkpointer]}"
+    return f"{session_of_group() or _name_of_process(os.getpid())}-{_counted[checkpointer]}"
+
+
+@functools.cache
+def _name_of_process(pid: int) -> str:
+    # A forked process has the memory of its parent, and is another one.
+    return f"{pid}-{uuid.uuid4().hex}"
 
 
 def count_checkpointer(checkpointer: object) -> None:

@@ -357,6 +357,10 @@ def test_what_an_exact_resume_needs_is_damaged(tmp_path):
                 assert state["count"] == 3
                 assert state["states"][1] == list(range(50))
     assert found > len(content) // 40
+    resume_path(path).unlink()
+    resume_path(path).mkdir()
+    with pytest.raises(ValueError, match=r"brain\.ckpt\.resume is damaged"):
+        read_resume_file(path)
 
 
 @pytest.mark.parametrize("checksums", [True, False], ids=["checked", "as SpeechBrain saves"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,21 @@ def test_the_test_can_fail(tmp_path: Path, reference_folder: Path) -> None:
         if path.name in ("brain.ckpt.resume", "checksums.json"):
             path.unlink()
     assert not same(run(tmp_path, SETTINGS["plain"], None), expected)
+
+
+def test_same_end_behind_a_process_that_was_forked(tmp_path: Path, reference_folder: Path) -> None:
+    """It has the memory of the process that goes on, and was interrupted all the same."""
+    expected = reference("plain", reference_folder / "plain")
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            status = int(run(tmp_path, SETTINGS["plain"], 4) is not None)
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    new_process()
+    assert same(run(tmp_path, SETTINGS["plain"], None), expected)
 
 
 # Four and five are before the first validation and in it, nine and ten are around the end of the

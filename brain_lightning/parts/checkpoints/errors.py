@@ -16,7 +16,7 @@ class DamagedCheckpointError(CheckpointError):
 
 
 class MissingParametersError(CheckpointError, KeyError):
-    """A checkpoint has no file for a recoverable (a KeyError in SpeechBrain's averages)."""
+    """A checkpoint has no file for a recoverable (in SpeechBrain a KeyError, or RuntimeError)."""
 
     __str__ = CheckpointError.__str__  # KeyError's would show the message in quotes
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from brain_lightning.parts.checkpoints.checkpoint import Checkpoint
-from brain_lightning.parts.checkpoints.errors import CheckpointError, DamagedCheckpointError
+from brain_lightning.parts.checkpoints.errors import (
+    DamagedCheckpointError,
+    MissingParametersError,
+)
 from brain_lightning.parts.checkpoints.integrity import Damage, find_damage
 
 
@@ -28,7 +31,7 @@ class LoadRules:
         "dataloader" in its name always, and one that was added as optional.
 
         Raises:
-            CheckpointError: the file of another recoverable is missing.
+            MissingParametersError: the file of another recoverable is missing.
         """
         files = {}
         for name in self.recoverables:
@@ -44,14 +47,17 @@ class LoadRules:
         if self._may_be_missing(name):
             warnings.warn(f"{missing}; {name!r} stays as it is.", stacklevel=2)
             return
-        raise CheckpointError(
+        raise MissingParametersError(
             f"{missing} for the recoverable {name!r}; it has {sorted(checkpoint.paramfiles)}. Give "
             "the Checkpointer allow_partial_load=True, or add the recoverable with "
             "optional_load=True, to load the others."
         )
 
     def _may_be_missing(self, name: str) -> bool:
-        return self.allow_partial_load or "dataloader" in name or self.optional.get(name, False)
+        return "dataloader" in name or self._is_left_out(name)
+
+    def _is_left_out(self, name: str) -> bool:
+        return self.allow_partial_load or self.optional.get(name, False)
 
     def damages(self, checkpoint: Checkpoint) -> list[Damage]:
         """Return what is damaged in a checkpoint, without what may be missing."""
@@ -61,7 +67,8 @@ class LoadRules:
         name = damage.recoverable
         if not damage.is_missing or name is None:
             return False
-        return name not in self.recoverables or self._may_be_missing(name)
+        # A loader's file may never have been there. If it was, its epoch would begin anew.
+        return name not in self.recoverables or self._is_left_out(name)
 
     def whole_ones(self, checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
         """Return the checkpoints without damage that have all the files."""

@@ -99,13 +99,13 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
     over.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or cannot be read.
     """
     source = resume_path(path)
     if not source.exists():
         return None
-    content = source.read_bytes()
     try:
+        content = source.read_bytes()
         _require_checksums_within(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (

@@ -494,7 +494,15 @@ def test_another_one_may_not(tmp_path, library):
         checkpointer.recover_if_possible()
 
 
-def test_nor_one_that_was_added_in_a_mapping(tmp_path):
+def test_nor_one_that_was_added_in_a_mapping(tmp_path, library):
+    """SpeechBrain's error is another one here: it does not find the name among the optional."""
+    checkpointer, _, _ = lacking(tmp_path, "x", library)
+    checkpointer.add_recoverables({"x": torch.nn.Linear(1, 1)})
+    with pytest.raises(KeyError, match="x"):
+        checkpointer.recover_if_possible()
+
+
+def test_what_is_missing_is_named_with_what_there_is(tmp_path):
     checkpointer, _, _ = lacking(tmp_path, "x", Checkpointer)
     checkpointer.add_recoverables({"x": torch.nn.Linear(1, 1)})
     with pytest.raises(RuntimeError, match=r"x\.ckpt.*'x'.*\['model'\].*allow_partial_load"):

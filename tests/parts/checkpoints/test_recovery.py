@@ -169,6 +169,18 @@ def test_a_file_that_was_removed_on_purpose(tmp_path, experiment, saved, allowed
     assert len(caught) == (allowed == "optional")
 
 
+def test_the_file_of_a_loader_that_was_saved_is_missed(tmp_path, experiment):
+    """Its epoch would begin anew, from a model that has seen a part of it."""
+    checkpointer = Checkpointer(
+        tmp_path, {**experiment.recoverables, "dataloader": Experiment(3).model}
+    )
+    older = checkpointer.save_checkpoint()
+    newest = checkpointer.save_checkpoint(end_of_epoch=False)
+    newest.paramfiles["dataloader"].unlink()
+    with pytest.warns(UserWarning, match=r"'dataloader'\) is missing.*Going on from"):
+        assert checkpointer.recover_if_possible().path == older.path
+
+
 def test_what_does_not_fit_is_named_with_what_could_be_used(checkpointer, experiment, saved):
     checkpointer.recoverables["model"] = torch.nn.Linear(2, 2)
     with pytest.raises(CheckpointError) as caught:
