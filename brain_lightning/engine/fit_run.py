@@ -197,6 +197,8 @@ class FitRun:
         assert self.epochs is not None
         if wanted_by_any(trainer, not self.epochs.has_next()):
             trainer.should_stop = True
+            if self._resume is not None:  # what comes behind this fit draws random numbers too
+                self._resume.before_epoch(self.brain)
 
     # -- what checkpoints have of it ---------------------------------------------------------
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from brain_lightning.engine.progress_bar import StageBar
@@ -167,6 +168,15 @@ def test_same_end_behind_a_process_that_was_forked(tmp_path: Path, reference_fol
     assert os.waitpid(child, 0)[1] == 0
     new_process()
     assert same(run(tmp_path, SETTINGS["plain"], None), expected)
+
+
+def test_what_comes_behind_a_finished_run_draws_what_it_would_have(tmp_path: Path) -> None:
+    """A process that is killed behind its last save may have another fit() to begin."""
+    assert run(tmp_path, SETTINGS["end of epoch only"], None) is not None
+    expected = torch.rand(3)
+    new_process()
+    assert run(tmp_path, SETTINGS["end of epoch only"], None) is not None
+    assert torch.equal(torch.rand(3), expected)
 
 
 # Four and five are before the first validation and in it, nine and ten are around the end of the
