@@ -152,13 +152,32 @@ def make_trainer(
         bar: the progress bar of the run.
         recipe_validates: the recipe overrides ``_fit_valid`` and calls validation itself.
     """
-    connection = connection_of(brain)
-    user = _users_arguments(brain, connection, settings)
-    arguments: dict[str, Any] = dict(DEFAULTS)
-    arguments.update({name: value for name, (value, _) in FIXED.items()})
-    arguments.update(placement(brain, user))
-    arguments["detect_anomaly"] = torch.is_anomaly_enabled()
-    arguments["val_check_interval"] = 1.0
+    user = _users_arguments(brain, connection_of(brain), settings)
+    # What stands later wins.
+    arguments: dict[str, Any] = {
+        **DEFAULTS,
+        **{name: value for name, (value, _) in FIXED.items()},
+        **placement(brain, user),
+        **_arguments_from_options(brain, settings, user),
+        **{name: value for name, value in user.items() if name not in PLACES},
+        **_callback_arguments(user.get("callbacks"), bar),
+        **_precision_arguments(brain, settings, user),
+    }
+    if recipe_validates:
+        _refuse_intervals(brain, settings, arguments)
+        arguments["check_val_every_n_epoch"] = NEVER
+    trainer = pl.Trainer(**arguments)
+    _refuse_durations_together(trainer, arguments["val_check_interval"])
+    return trainer
+
+
+def _arguments_from_options(
+    brain: BrainProtocol, settings: EngineSettings, user: Mapping[str, Any]
+) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "detect_anomaly": torch.is_anomaly_enabled(),
+        "val_check_interval": 1.0,
+    }
     if settings.val_interval_steps > 0:
         arguments["val_check_interval"] = settings.val_interval_steps
         arguments["check_val_every_n_epoch"] = None  # epochs may have fewer steps than that
@@ -166,28 +185,41 @@ def make_trainer(
         arguments["accumulate_grad_batches"] = _accumulation(brain, user)
     if "callbacks" in user:  # asked for, so allowed to save
         arguments["enable_checkpointing"] = _has_checkpoint_callback(user["callbacks"])
-    arguments.update({name: value for name, value in user.items() if name not in PLACES})
-    arguments["callbacks"] = _callbacks(user.get("callbacks"), bar)
-    arguments["enable_progress_bar"] = any(
-        isinstance(callback, pl.callbacks.ProgressBar) for callback in arguments["callbacks"]
-    )
-    arguments["plugins"] = _as_list(user.get("plugins"))
-    if strategy_in(user) == DEEPSPEED:  # it has plugins of its own, and clips by itself
-        arguments["precision"] = LIGHTNING_NAMES[brain.precision]
-        arguments["gradient_clip_val"] = brain.max_grad_norm
-    else:
-        arguments["plugins"].append(_precision(brain, settings))
-    if recipe_validates:
-        _refuse_intervals(brain, settings, arguments)
-        arguments["check_val_every_n_epoch"] = NEVER
-    trainer = pl.Trainer(**arguments)
+    return arguments
+
+
+def _callback_arguments(given: Any, bar: StageBar) -> dict[str, Any]:
+    callbacks = _callbacks(given, bar)
+    has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    return {"callbacks": callbacks, "enable_progress_bar": has_bar}
+
+
+def _precision_arguments(
+    brain: BrainProtocol, settings: EngineSettings, user: Mapping[str, Any]
+) -> dict[str, Any]:
+    plugins = _as_list(user.get("plugins"))
+    if strategy_in(user) != DEEPSPEED:
+        return {"plugins": [*plugins, _precision(brain, settings)]}
+    # It has plugins of its own, and clips by itself.
+    return {
+        "plugins": plugins,
+        "precision": LIGHTNING_NAMES[brain.precision],
+        "gradient_clip_val": brain.max_grad_norm,
+    }
+
+
+def _refuse_durations_together(trainer: pl.Trainer, interval: object) -> None:
+    """Refuse to validate by a clock where several processes must come to the same batch.
+
+    Raises:
+        OptionError: they would.
+    """
     if validates_by_time(trainer) and trainer.world_size > 1:
         raise OptionError(
-            f"trainer.val_check_interval={arguments['val_check_interval']!r} is a duration, but "
-            f"the {trainer.world_size} processes of this run must validate after the same batch. "
-            "Write a number of batches, or a share of the epoch."
+            f"trainer.val_check_interval={interval!r} is a duration, but the {trainer.world_size} "
+            "processes of this run must validate after the same batch. Write a number of batches, "
+            "or a share of the epoch."
         )
-    return trainer
 
 
 def _refuse_intervals(
