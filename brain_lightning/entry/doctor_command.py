@@ -13,13 +13,14 @@ from brain_lightning.entry.doctor.asked_options import (
     asked_options,
     parse_command_line,
 )
-from brain_lightning.entry.doctor.diagnosis import diagnose
-from brain_lightning.entry.doctor.findings import UnreadableFileError
+from brain_lightning.entry.doctor.diagnosis import Diagnosis, diagnose
+from brain_lightning.entry.doctor.findings import Place, UnreadableFileError
 from brain_lightning.entry.doctor.hyperparameter_nodes import read_hyperparameters
 from brain_lightning.entry.doctor.json_report import json_report, unreadable_report
 from brain_lightning.entry.doctor.source_files import SourceTree
 from brain_lightning.entry.doctor.text_report import text_report
 from brain_lightning.entry.rank_report import rank_lines, rank_report
+from brain_lightning.parts.options.run_options import RunOptions
 
 HELP = """\
 usage: brain-lightning doctor RECIPE.py [HPARAMS.yaml] [OPTIONS] [--json]
@@ -66,8 +67,7 @@ def _report_recipe(
     except WrongCommandLineError as error:
         return _refuse(str(error))
     try:
-        tree = SourceTree(recipe)
-        nodes = None if hparams is None else read_hyperparameters(hparams, overrides)
+        diagnosis = _diagnosis(recipe, hparams, run_opts, overrides)
     except UnreadableFileError as error:
         if as_json:
             names = (str(recipe), None if hparams is None else str(hparams))
@@ -75,12 +75,24 @@ def _report_recipe(
         else:
             print(f"Refused\n  {error}")
         return 1
-    diagnosis = diagnose(tree, nodes, asked_options(nodes, run_opts))
     if as_json:
         _print_json(json_report(diagnosis))
     else:
         print(text_report(diagnosis))
     return 1 if diagnosis.refused else 0
+
+
+def _diagnosis(
+    recipe: Path, hparams: Path | None, run_opts: RunOptions, overrides: dict[str, Any]
+) -> Diagnosis:
+    try:
+        tree = SourceTree(recipe)
+        nodes = None if hparams is None else read_hyperparameters(hparams, overrides)
+        return diagnose(tree, nodes, asked_options(nodes, run_opts))
+    except RecursionError as error:
+        files = recipe.name if hparams is None else f"{recipe.name} or {hparams.name}"
+        problem = f"{files} is nested too deeply to be read"
+        raise UnreadableFileError(problem, Place(recipe, 1)) from error
 
 
 def _report_ranks(as_json: bool) -> int:

@@ -708,7 +708,7 @@ class Brain:
 
 
 def _require_our_loop(brain: Brain) -> None:
-    if hasattr(type(brain), "_fit_train"):
+    if hasattr(type(brain), "_fit_train") or "_fit_train" in vars(brain):
         raise ValueError(
             f"{type(brain).__name__} defines _fit_train(), SpeechBrain's training loop. The loop "
             "is Lightning's here and would not call it: override fit_batch(), on_stage_start() "

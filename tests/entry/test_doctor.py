@@ -141,6 +141,15 @@ IMPORTS = [
     ("import brain_lightning as sb", "sb.Brain"),
     ("from brain_lightning import Brain", "Brain"),
     ("import speechbrain as sb\nBase = sb.Brain", "Base"),
+    ("import importlib\nsb = importlib.import_module('speechbrain')", "sb.core.Brain"),
+    (
+        "from importlib import import_module as load\nimport importlib",
+        "importlib.import_module('speechbrain.core').Brain",
+    ),
+    ("core = __import__('speechbrain.core').core", "core.Brain"),
+    ("import speechbrain", "getattr(speechbrain.core, 'Brain')"),
+    ("import speechbrain as sb\nB = getattr(sb.core, 'Brain')", "B"),
+    ("import importlib\nown = importlib.import_module('base')", "own.Base"),
     ("try:\n    from speechbrain.core import Brain\nexcept ImportError:\n    Brain = 1", "Brain"),
     ("import base", "base.Base"),
     ("from base import Base as Other", "Other"),
@@ -355,6 +364,42 @@ REFUSED = {
         (),
         ("h.yaml", 13),
         "nothing in the recipe calls ddp_init_group",
+    ),
+}
+
+
+REFUSED |= {
+    "a loop of SpeechBrain's that is put on a class": (
+        {"train.py": f"{RECIPE}MyBrain._fit_train = None\n"},
+        (),
+        ("train.py", 28),
+        "MyBrain defines _fit_train()",
+    ),
+    "a literal option of the constructor": (
+        {
+            "train.py": RECIPE.replace(
+                "run_opts=run_opts", "run_opts={'precision': 'fp8', 'debug': debug}"
+            )
+        },
+        (),
+        ("train.py", 26),
+        "precision is 'fp8'",
+    ),
+    "a literal option that there is not": (
+        {"train.py": RECIPE.replace("run_opts=run_opts", "run_opts={'precison': 'bf16'}")},
+        (),
+        ("train.py", 26),
+        "Did you mean 'precision'?",
+    ),
+    "a literal argument of the Trainer": (
+        {
+            "train.py": RECIPE.replace(
+                "run_opts=run_opts", "trainer={'max_step': steps, 'max_steps': 'x'}"
+            )
+        },
+        (),
+        ("train.py", 26),
+        "trainer: max_steps is 'x'",
     ),
 }
 
@@ -635,6 +680,33 @@ def test_files_of_hyperparameters_that_loop(doctor, case):
     _, report = doctor({"train.py": RECIPE, "h.yaml": text, "other.yaml": other})
 
     assert [each["message"] for each in report["refused"]] == ([message] if message else [])
+
+
+def test_what_hyperpyyaml_takes_is_taken(doctor):
+    recipe = RECIPE.replace("import torch\n", "import torch\nfrom ........ import beyond\n")
+    hparams = f"{HPARAMS}trainer:\n"
+
+    status, report = doctor(
+        {"train.py": recipe, "h.yaml": hparams},
+        "--lr",
+        "!ref <precision>",
+        "--data_folder",
+        "!new:a.B",
+    )
+
+    assert (status, report["refused"]) == (0, [])
+    status, report = doctor({"h.yaml": hparams}, "--lr", "!ref <nothing>")
+    assert status == 1
+    assert "!ref names <nothing>" in report["refused"][0]["message"]
+
+
+def test_hyperparameters_that_are_nested_too_deeply(doctor):
+    deep = "d: " + "[" * 1200 + "]" * 1200
+
+    status, report = doctor({"train.py": RECIPE, "h.yaml": deep})
+
+    assert status == 1
+    assert "nested too deeply" in report["refused"][0]["message"]
 
 
 def test_every_wrong_option_is_named(doctor):

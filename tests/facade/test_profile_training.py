@@ -49,3 +49,7 @@ def test_a_loop_of_the_recipes_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"OwnLoop defines _fit_train\(\)"):
         OwnLoop({"model": torch.nn.Linear(2, 2)}).fit(range(1), DATA)
+    brain = Recipe({"model": torch.nn.Linear(2, 2)})
+    brain._fit_train = lambda *args, **kwargs: None
+    with pytest.raises(ValueError, match=r"Recipe defines _fit_train\(\)"):
+        brain.fit(range(1), DATA)

@@ -17,7 +17,7 @@ from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNode
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.nested_mappings import merged
 from brain_lightning.parts.options.declarations import default_values, option_fields
-from brain_lightning.parts.options.run_options import RunOptions
+from brain_lightning.parts.options.run_options import RunOptions, unknown_option_message
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def parse_command_line(arguments: Sequence[str]) -> tuple[RunOptions, dict[str, 
 def _read_overrides(text: str) -> dict[str, Any]:
     """Read what the parser made of `--key value` pairs that are no run options."""
     try:
-        overrides = ruamel.yaml.YAML(typ="safe", pure=True).load(text)
+        overrides = ruamel.yaml.YAML(pure=True).load(text)  # of this kind tags are kept
     except YAMLError as error:
         said = " ".join(str(error).split())
         raise WrongCommandLineError(f"a value is not YAML: {said}") from error
@@ -107,6 +107,17 @@ def asked_options(nodes: HyperparameterNodes | None, run_opts: RunOptions) -> As
         values[name], places[name] = given, None
     asked = AskedOptions(values, places)
     return replace(asked, problems=(*_wrong_values(asked), *_wrong_trainer(asked, nodes)))
+
+
+def wrong_run_opts(given: Mapping[str, Any], place: Place) -> Iterator[Finding]:
+    """Check run options that a call which makes a Brain gives literally."""
+    for name in given:
+        if name not in option_fields():
+            yield Finding(unknown_option_message(name).rstrip("."), place)
+    values = {name: value for name, value in given.items() if name in option_fields()}
+    asked = AskedOptions(values, dict.fromkeys(values, place))
+    yield from _wrong_values(asked)
+    yield from _wrong_trainer(asked, None)
 
 
 def _wrong_values(asked: AskedOptions) -> Iterator[Finding]:
@@ -147,7 +158,7 @@ def _without_fp16(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> Iterator[Finding]:
-    if "trainer" not in asked.values:
+    if asked.values.get("trainer") is None:
         return
     # Only here is Lightning needed, whose import takes seconds.
     from brain_lightning.engine.trainer_argument_types import default_of

@@ -16,6 +16,9 @@ BRAIN_NAMES = frozenset(
 )
 """The dotted names that Brain goes by."""
 
+LOOP = "_fit_train"
+"""SpeechBrain's training loop, which is none here."""
+
 METHODS = frozenset(
     {
         "_compile",

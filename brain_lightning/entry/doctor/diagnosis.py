@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from brain_lightning.engine.option_translation import OPTION_TRANSLATION, Refused
-from brain_lightning.entry.doctor.asked_options import AskedOptions
+from brain_lightning.entry.doctor.asked_options import AskedOptions, wrong_run_opts
 from brain_lightning.entry.doctor.brain_classes import BrainClass, brain_classes
-from brain_lightning.entry.doctor.brain_interface import METHODS
+from brain_lightning.entry.doctor.brain_interface import LOOP, METHODS
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
 from brain_lightning.entry.doctor.recipe_uses import (
+    UNKNOWN,
     ClassUses,
     Construction,
     RecipeUses,
@@ -154,9 +155,12 @@ def _diagnose_class(
     of_class = class_uses(brain)
     made = uses.constructions.get(brain.name, [])
     options = _with_constructor(result.options or AskedOptions(), made)
-    traits = _traits(brain, of_class, uses, nodes, made)
     result.refused += _refused_bases(brain, tree)
-    result.refused += _refused_members(brain, of_class)
+    patched = {**uses.patched.get("", {}), **uses.patched.get(brain.name, {})}
+    result.refused += _refused_members(brain, of_class, patched.pop(LOOP, None))
+    for construction in made:
+        result.refused += _refused_arguments(construction)
+    traits = _traits(brain, of_class, uses, nodes, made, patched)
     mode, why = "manual", "nothing that was asked for needs Lightning to step the optimizer"
     refusal: str | None = None
     try:
@@ -200,14 +204,17 @@ def _refused_bases(brain: BrainClass, tree: SourceTree) -> Iterator[Finding]:
                 return
 
 
-def _refused_members(brain: BrainClass, uses: ClassUses) -> Iterator[Finding]:
-    member = brain.members.get("_fit_train")
-    if member is not None:
+def _refused_members(
+    brain: BrainClass, uses: ClassUses, loop_put_on_it: Place | None
+) -> Iterator[Finding]:
+    member = brain.members.get(LOOP)
+    place = loop_put_on_it if member is None else member.place
+    if place is not None:
         yield Finding(
             f"{brain.name} defines _fit_train(), SpeechBrain's training loop. The loop is "
             "Lightning's here and would not call it: override fit_batch(), on_stage_start() and "
             "on_stage_end() instead",
-            member.place,
+            place,
         )
         return
     for place in uses.missing:
@@ -215,6 +222,27 @@ def _refused_members(brain: BrainClass, uses: ClassUses) -> Iterator[Finding]:
             f"{brain.name} calls _fit_train(), SpeechBrain's training loop; there is none here"
         )
         yield Finding(message, place)
+
+
+def _refused_arguments(construction: Construction) -> Iterator[Finding]:
+    """Check what the call that makes a Brain gives literally."""
+    run_opts, trainer = (_known(construction.arguments.get(each)) for each in _OPTION_ARGUMENTS)
+    if isinstance(run_opts, dict):
+        yield from wrong_run_opts(run_opts, construction.place)
+    if isinstance(trainer, dict):
+        yield from wrong_run_opts({"trainer": trainer}, construction.place)
+
+
+_OPTION_ARGUMENTS = ("run_opts", "trainer")
+
+
+def _known(value: Any) -> Any:
+    """Return a value without what only running the recipe would tell."""
+    if isinstance(value, dict):
+        return {key: _known(each) for key, each in value.items() if each is not UNKNOWN}
+    if isinstance(value, list):
+        return [_known(each) for each in value if each is not UNKNOWN]
+    return value
 
 
 def _with_constructor(options: AskedOptions, made: list[Construction]) -> AskedOptions:
@@ -236,16 +264,12 @@ def _traits(
     uses: RecipeUses,
     nodes: HyperparameterNodes | None,
     made: list[Construction],
+    patched: Mapping[str, Place],
 ) -> RecipeTraits:
     overrides = {
         name: str(member.place) for name, member in brain.members.items() if name in METHODS
     }
-    patched = {
-        **uses.patched.get("", {}),
-        **uses.patched.get(brain.name, {}),
-        **of_class.replaced_on_objects,
-    }
-    for name, place in patched.items():
+    for name, place in {**patched, **of_class.replaced_on_objects}.items():
         overrides.setdefault(name, str(place))
     early = [*uses.early_optimizers]
     if nodes is not None:

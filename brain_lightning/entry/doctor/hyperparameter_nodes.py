@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ruamel.yaml
+from ruamel.yaml.comments import TaggedScalar
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -125,6 +126,8 @@ def read_hyperparameters(
 
 def _overridden(node: Node, given: Mapping[str, Any], name: str) -> Node:
     value = given.get(name)
+    if isinstance(value, TaggedScalar):
+        return ScalarNode(value.tag.value, value.value, node.start_mark, node.end_mark)
     if name not in given or isinstance(value, (dict, list)):
         return node
     text = "" if value is None else str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from brain_lightning.entry.doctor.brain_classes import BrainClass, Function, brain_class
-from brain_lightning.entry.doctor.brain_interface import ATTRIBUTES, BRAIN_NAMES, METHODS
+from brain_lightning.entry.doctor.brain_interface import ATTRIBUTES, BRAIN_NAMES, LOOP, METHODS
 from brain_lightning.entry.doctor.findings import Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import NamedObject
 from brain_lightning.entry.doctor.source_files import ClassFound, SourceFile, SourceTree
@@ -82,7 +82,7 @@ def class_uses(brain: BrainClass) -> ClassUses:
                 _note_attribute(uses, node, source, _self_name(function), known)
             if isinstance(node, ast.Call) and _called(node) == "backward":
                 uses.backward.append(source.place(node))
-    uses.reads -= {"_fit_train"}
+    uses.reads -= {LOOP}
     member = brain.members.get("init_optimizers")
     if member is not None and member.function is not None:
         uses.optimizers = _count_optimizers(member.function)
@@ -94,7 +94,7 @@ def _note_attribute(
 ) -> None:
     owner = node.value
     of_super = isinstance(owner, ast.Call) and _called(owner) == "super"
-    if node.attr == "_fit_train" and (of_super or _is_name(owner, self_name)):
+    if node.attr == LOOP and (of_super or _is_name(owner, self_name)):
         uses.missing.append(source.place(node))
     if not _is_name(owner, self_name) or node.attr not in known:
         return
@@ -242,7 +242,7 @@ def _note_patches(uses: RecipeUses, source: SourceFile, tree: SourceTree) -> Non
                 owners[target.id] = made
     for node in assigned:
         for target in node.targets:
-            if not isinstance(target, ast.Attribute) or target.attr not in METHODS:
+            if not isinstance(target, ast.Attribute) or target.attr not in {*METHODS, LOOP}:
                 continue
             owner = target.value.id if isinstance(target.value, ast.Name) else ""
             of_brain = tree.meaning(target.value, source) in BRAIN_NAMES

@@ -33,6 +33,8 @@ class SourceFile:
     stars: list[_Import] = field(default_factory=list)
     classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     aliases: dict[str, ast.expr] = field(default_factory=dict)
+    called: list[_Import] = field(default_factory=list)
+    """What is imported by a call of ``import_module``."""
 
     def place(self, node: ast.AST) -> Place:
         """Return where a node stands."""
@@ -51,12 +53,42 @@ Meaning = ClassFound | str
 
 
 def dotted(node: ast.expr) -> tuple[str, ...]:
-    """Return ``("sb", "core", "Brain")`` for ``sb.core.Brain``, () for what is no such name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.insert(0, node.attr)
-        node = node.value
-    return (node.id, *parts) if isinstance(node, ast.Name) else ()
+    """Return ``("sb", "core", "Brain")`` for ``sb.core.Brain``, () for what is no such name.
+
+    So it does for ``getattr(sb.core, "Brain")`` and ``import_module("sb.core").Brain``.
+    """
+    if isinstance(node, ast.Name):
+        return (node.id,)
+    owner, name = node, ""
+    if isinstance(node, ast.Attribute):
+        owner, name = node.value, node.attr
+    elif isinstance(node, ast.Call):
+        called, text = _named_call(node)
+        if called == "getattr" and len(node.args) == 2:
+            owner, name = node.args[0], text
+        else:
+            return _module_of_call(called, text)
+    parts = dotted(owner) if name else ()
+    return (*parts, name) if parts else ()
+
+
+def _named_call(node: ast.Call) -> tuple[str, str]:
+    """Return what is called, by its last name, and its last argument where that is a text."""
+    function = node.func
+    called = getattr(function, "attr", "") or getattr(function, "id", "")
+    last = node.args[-1] if node.args else None
+    text = last.value if isinstance(last, ast.Constant) else ""
+    return called, text if isinstance(text, str) else ""
+
+
+def _module_of_call(called: str, text: str) -> tuple[str, ...]:
+    """Return the module that ``import_module("a.b")`` or ``__import__("a.b")`` gives."""
+    parts = tuple(text.split("."))
+    if not all(parts):  # no text, or a relative name
+        return ()
+    if called == "import_module":
+        return parts
+    return parts[:1] if called == "__import__" else ()
 
 
 def parse_file(path: Path) -> SourceFile:
@@ -85,6 +117,8 @@ def parse_file(path: Path) -> SourceFile:
         _note_import(source, node)
         if isinstance(node, ast.ClassDef):
             source.classes[node.name] = node
+        elif isinstance(node, ast.Call) and (parts := _module_of_call(*_named_call(node))):
+            source.called.append(_Import(parts, 0))
     for statement in _statements(tree.body):
         _note_alias(source, statement)
     return source
@@ -118,10 +152,15 @@ def _note_import(source: SourceFile, node: ast.AST) -> None:
 
 
 def _note_alias(source: SourceFile, statement: ast.stmt) -> None:
-    if isinstance(statement, ast.Assign) and dotted(statement.value):
-        for target in statement.targets:
-            if isinstance(target, ast.Name):
-                source.aliases[target.id] = statement.value
+    if not isinstance(statement, ast.Assign) or not dotted(statement.value):
+        return
+    value = statement.value
+    module = _module_of_call(*_named_call(value)) if isinstance(value, ast.Call) else ()
+    for target in statement.targets:
+        if isinstance(target, ast.Name) and module:
+            source.imports[target.id] = _Import(module, 0)
+        elif isinstance(target, ast.Name):
+            source.aliases[target.id] = value
 
 
 class SourceTree:
@@ -149,7 +188,7 @@ class SourceTree:
         if source in self.files:
             return
         self.files.append(source)
-        for imported in [*source.imports.values(), *source.stars]:
+        for imported in [*source.imports.values(), *source.stars, *source.called]:
             for path in self._files_of(imported, source):
                 self._follow(self._load(path))
 
@@ -164,7 +203,8 @@ class SourceTree:
     def _base(self, imported: _Import, importer: SourceFile) -> Path:
         if imported.level == 0:
             return self._folder
-        return importer.path.resolve().parents[imported.level - 1]
+        above = importer.path.resolve().parents
+        return above[min(imported.level, len(above)) - 1]
 
     def meaning(self, node: ast.expr, source: SourceFile) -> Meaning | None:
         """Return what an expression in a file names, None for what is no name."""
