@@ -72,7 +72,12 @@ class _Inside:
         return self._depth > 0
 
     def enter(self, *called: object) -> None:
-        self._depth += 1
+        self._depth += 1  # first: ``leave`` is called whatever happens here
+        if ddp_prevent_block():
+            raise RuntimeError(
+                "A sharded module (strategy fsdp2) was called by one process alone, as in "
+                "run_on_main, and every process has a part of it. Call it on all processes."
+            )
         if self._depth == 1:
             self._buffers.before_forward()
 

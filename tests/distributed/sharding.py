@@ -442,6 +442,20 @@ def scaler(folder: Path) -> Found:
     return found
 
 
+@scenario
+def called_alone(folder: Path) -> Found:
+    """By the main process only, which would wait for the parts of the others."""
+    brain = make_brain(Plain, {"model": model()}, sgd)
+    brain._wrap_distributed()
+    inputs = torch.ones(2, INPUTS)
+    try:
+        sb.run_on_main(brain.modules.model, [inputs])
+        sentence = "nothing"
+    except RuntimeError as error:
+        sentence = str(error)
+    return {"sentence": sentence, "shape": list(brain.modules.model(inputs).shape)}
+
+
 def refused(make: Callable[[], Any]) -> str:
     try:
         make()

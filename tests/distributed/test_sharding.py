@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.parity.small_recipes import OUTPUTS
+
 from .sharded_runs import ShardedRun
 
 EXACT = (
@@ -69,6 +71,14 @@ def test_entries_that_share_parts(sharded_by_two: ShardedRun) -> None:
 def test_gradients_that_are_not_finite(sharded_by_two: ShardedRun) -> None:
     for rank in range(2):
         assert sharded_by_two.scenario("nonfinite", rank) == {"left_out": True, "rest": True}
+
+
+@pytest.mark.timeout(300)
+def test_a_call_by_one_process_alone_waits_for_nobody(sharded_by_two: ShardedRun) -> None:
+    for rank in range(2):
+        found = sharded_by_two.scenario("called_alone", rank)
+        assert "called by one process alone, as in run_on_main" in found["sentence"]
+        assert found["shape"] == [2, OUTPUTS]
 
 
 @pytest.mark.timeout(300)
