@@ -13,8 +13,8 @@ from brain_lightning.ground.device_count import (
     number_of_processes,
 )
 from brain_lightning.ground.errors import OptionError
-from brain_lightning.ground.launch_detection import detect_launch
-from brain_lightning.parts.options.parser import trainer_arguments_in
+from brain_lightning.ground.launch_detection import detect_launch, read_slurm
+from brain_lightning.parts.options.parser import own_options_in
 
 
 def torchrun_command(
@@ -64,7 +64,7 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
     """Become ``torchrun`` with the processes that ``--trainer.devices`` asks for.
 
     Where one process is enough, or a launcher started this one, nothing happens; else this call
-    does not return. The recipe has done nothing yet.
+    does not return. The recipe has done nothing yet. ``--no_slurm_detection`` holds from here on.
 
     Args:
         arguments: what stands after ``brain-lightning run``: the recipe and its own command line.
@@ -72,7 +72,10 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
     Raises:
         ValueError: the number of devices cannot be understood, or several machines are asked for.
     """
-    trainer = trainer_arguments_in(arguments[1:])
+    options = own_options_in(arguments[1:])
+    if options.get("no_slurm_detection"):
+        read_slurm(False)
+    trainer = options.get("trainer", {})
     program = ["-m", "brain_lightning", "run", *arguments, *_backend(arguments)]
     command = torchrun_command(program, trainer)
     if command is None:

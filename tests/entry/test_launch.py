@@ -115,6 +115,14 @@ def test_as_many_processes_as_devices_and_nothing_else_to_say(tmp_path):
     assert not (tmp_path / "rank-2.json").exists()
 
 
+def test_several_processes_within_an_interactive_slurm_session(tmp_path):
+    task = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
+    options = ("--trainer.devices=2", "--device=cpu", "--no_slurm_detection")
+    done = start(tmp_path, *options, SLURM_LOCALID="0", SLURM_JOB_ID="7", **task)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("rank-*")} == {"rank-0.json", "rank-1.json"}
+
+
 def test_a_process_that_fails_is_the_whole_commands_failure(tmp_path):
     chosen = ("--distributed_backend=gloo", "--fail", "1")
     done = start(tmp_path, "--trainer.devices=2", *chosen)

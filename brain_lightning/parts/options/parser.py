@@ -79,8 +79,8 @@ def parse(arg_list: Sequence[str], defaults: Mapping[str, Any] | None = None) ->
     )
 
 
-def trainer_arguments_in(arg_list: Sequence[str]) -> dict[str, Any]:
-    """Return the Trainer arguments on a command line, as far as they can be understood.
+def own_options_in(arg_list: Sequence[str]) -> dict[str, Any]:
+    """Return the options of ours on a command line, as far as they can be understood.
 
     For those who must know before the recipe reads its command line. That may be the recipe's own,
     with an option of a name of ours: what is wrong here is refused by ``parse``, if it is called.
@@ -88,8 +88,7 @@ def trainer_arguments_in(arg_list: Sequence[str]) -> dict[str, Any]:
     own = _OwnArguments(_QuietParser())
     with contextlib.suppress(CommandLineError):
         own.take_from(arg_list)
-    trainer: dict[str, Any] = own.values.get("trainer", {})
-    return trainer
+    return own.values
 
 
 class _Parser(argparse.ArgumentParser):

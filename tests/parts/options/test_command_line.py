@@ -17,7 +17,7 @@ from brain_lightning.parts.options.declarations import default_values
 from brain_lightning.parts.options.parser import (
     CommandLineError,
     command_line_options,
-    trainer_arguments_in,
+    own_options_in,
 )
 
 THEIR_DEFAULTS = TheirRunOptions().as_dict()
@@ -237,7 +237,7 @@ def test_wrong_arguments(arguments, said, capsys):
     ],
 )
 def test_a_command_line_of_the_recipes_own_is_left_to_it(arguments, found, capsys):
-    assert trainer_arguments_in(arguments) == found
+    assert own_options_in(arguments).get("trainer", {}) == found
     assert capsys.readouterr().err == ""
 
 
