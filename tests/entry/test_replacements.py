@@ -102,6 +102,14 @@ def test_all_names_are_ours_meanwhile_and_theirs_afterwards():
     assert speechbrain.Brain is not brain_lightning.Brain
 
 
+def test_the_sampler_that_brain_makes_is_of_the_kind_that_recipes_ask_for():
+    with our_names_in_speechbrain():
+        brain = speechbrain.Brain(run_opts={"device": "cpu"})
+        brain.make_dataloader(["a", "b"], speechbrain.Stage.TRAIN, shuffle=True)
+        sampler = brain.train_sampler
+        assert isinstance(sampler, speechbrain.dataio.sampler.ReproducibleRandomSampler)
+
+
 def test_names_are_theirs_again_after_an_error():
     with pytest.raises(RuntimeError, match="from the recipe"), our_names_in_speechbrain():
         raise RuntimeError("from the recipe")

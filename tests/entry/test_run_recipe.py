@@ -53,6 +53,14 @@ def test_the_recipe_finds_itself_as_the_program(recipe, tmp_path, monkeypatch):
     assert (second, third) == ("True", "True None {}")
 
 
+def test_what_a_script_can_see_of_us(recipe, tmp_path, capsys):
+    text = "import inspect, os; print([frame.filename for frame in inspect.stack()][0] == __file__)"
+    below = "print(len(inspect.stack()) > 1, os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'])"
+    run_recipe(recipe(f"from brain_lightning import Brain\n{text}\n{below}"))
+
+    assert capsys.readouterr().out.split() == ["True", "True", "1"]
+
+
 def test_the_process_is_left_as_it_was(recipe):
     path = recipe("import beside, sys\nsys.path.append('x')\nsys.argv.append('y')")
     before = (sys.modules["__main__"], list(sys.argv), list(sys.path))

@@ -100,6 +100,10 @@ REPLACED: Table = MappingProxyType(
             **_from(f"{_DATA}.make_dataloader", "distributed_loader_specifics", "make_dataloader"),
             **_from(f"{_DATA}.saveable_loader", "SaveableDataLoader"),
         },
+        # Recipes ask of which kind the sampler is that Brain made.
+        "speechbrain.dataio.sampler": _from(
+            f"{_DATA}.samplers", "DistributedSamplerWrapper", "ReproducibleRandomSampler"
+        ),
         "speechbrain.dataio.batch": {
             **_from(f"{_DATA}.batch_size", "BatchsizeGuesser"),
             **_from(f"{_DATA}.padded_batch", "PaddedBatch", "PaddedData"),
@@ -142,6 +146,15 @@ KEPT: Table = MappingProxyType(
             "WDS_AVAILABLE": "Whether webdataset is installed; its classes are known by name here.",
             "WDS_CLASS": "A class of webdataset; known by name here.",
         },
+        "speechbrain.dataio.sampler": dict.fromkeys(
+            [
+                "BalancingDataSampler",
+                "ConcatDatasetBatchSampler",
+                "DynamicBatchSampler",
+                "ReproducibleWeightedRandomSampler",
+            ],
+            "Brain makes none of its own; SpeechBrain's works unchanged.",
+        ),
         "speechbrain.dataio.batch": {},
     }
 )

@@ -72,6 +72,20 @@ def test_run_options_put_into_hparams_do_not_count_as_given():
     assert values["ckpt_interval_minutes"] == 0
 
 
+def test_keys_of_the_recipes_own_are_not_taken_for_options(caplog):
+    hparams = {"optimization": "adam", "val_interval_steps": "many", "move_batch": [1]}
+
+    resolved = resolve_options(None, hparams)
+
+    assert resolved.values["optimization"] is None
+    assert resolved.values["val_interval_steps"] == 0
+    assert not resolved.given & hparams.keys()
+    for name in hparams:
+        assert f"{name} is not taken for the run option" in caplog.text
+    with pytest.raises(ValueError, match="trainer is 'fast'"):
+        resolve_options(None, {"trainer": "fast"})
+
+
 def test_trainer_arguments_are_merged_from_three_places():
     values, given = resolve_options(
         {**CPU, "trainer": {"devices": 3, "logger": {"name": "c"}}},
