@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -188,8 +189,8 @@ def about_to_wait() -> None:
 def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
     """Let a function run on the main process only; every process gets its result.
 
-    When it raises there, the error goes on as it is, and the other processes raise
-    ``MainProcessError`` rather than wait for a result that never comes.
+    When it raises there, or its result cannot be pickled, the error goes on as it is, and the other
+    processes raise ``MainProcessError`` rather than wait for a result that never comes.
     """
 
     @functools.wraps(function)
@@ -202,7 +203,7 @@ def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
         except (Exception, SystemExit) as error:
             ddp_broadcast(_Failure(f"{type(error).__name__}: {error}"))
             raise
-        outcome = ddp_broadcast(outcome)
+        outcome = _broadcast_outcome(outcome)
         if isinstance(outcome, _Failure):
             name = getattr(function, "__qualname__", repr(function))
             raise MainProcessError(f"{name} failed on the main process: {outcome.message}")
@@ -210,6 +211,15 @@ def main_process_only(function: Callable[P, T]) -> Callable[P, T]:
         return result
 
     return on_main_process
+
+
+def _broadcast_outcome(outcome: Any) -> Any:
+    try:
+        return ddp_broadcast(outcome)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if if_main_process():  # torch pickles before it sends anything
+            ddp_broadcast(_Failure(f"its result cannot be sent to the others: {error}"))
+        raise
 
 
 def once_per_node(function: Callable[P, T]) -> Callable[P, T | None]:

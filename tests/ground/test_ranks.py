@@ -11,6 +11,7 @@ from speechbrain.utils import distributed as theirs
 from brain_lightning.ground import ranks as ours
 
 BOTH = pytest.mark.parametrize("ranks", [theirs, ours], ids=["theirs", "ours"])
+OURS_ONLY = ("failed", "unsent", "after")
 VARIABLES = ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"]
 
 
@@ -136,11 +137,19 @@ def two_ranks(tmp_path_factory):
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_two_processes_do_what_speechbrains_do(two_ranks, rank):
-    shared = [event for event in two_ranks["ours", rank] if event[0] not in ("failed", "after")]
+    shared = [event for event in two_ranks["ours", rank] if event[0] not in OURS_ONLY]
     assert shared == two_ranks["theirs", rank]
     assert ["main", rank == 0, rank == 0, rank] in shared
     assert ["sum", [3.0, 20.0], [3.0, 20.0]] in shared
     assert shared.count(["result", {"name": "a", "inner": "inner"}]) == 1
+
+
+def test_a_result_that_cannot_be_sent_is_a_failure_on_every_process(two_ranks):
+    [main] = [event for event in two_ranks["ours", 0] if event[0] == "unsent"]
+    [other] = [event for event in two_ranks["ours", 1] if event[0] == "unsent"]
+    assert main[1] == "TypeError"
+    assert other[1] == "MainProcessError"
+    assert other[2].endswith(f"its result cannot be sent to the others: {main[2]}")
 
 
 def test_a_failure_on_the_main_process_is_one_on_every_process(two_ranks):

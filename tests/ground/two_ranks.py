@@ -71,6 +71,10 @@ if library == "ours":
         fail()
     except Exception as error:
         note("failed", type(error).__name__, str(error))
+    try:
+        ranks.run_on_main(lambda: fail.__code__)
+    except Exception as error:
+        note("unsent", type(error).__name__, str(error))
     # and the counting is right afterwards: this would hang or differ otherwise
     note("after", ranks.ddp_broadcast(f"from {rank}"))
     process_group.ddp_init_group({"distributed_backend": "gloo"})  # there is one already
