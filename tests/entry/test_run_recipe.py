@@ -61,6 +61,26 @@ def test_what_a_script_can_see_of_us(recipe, tmp_path, capsys):
     assert capsys.readouterr().out.split() == ["True", "True", "1"]
 
 
+@pytest.mark.long
+def test_spawned_processes_have_speechbrains_names(recipe):
+    text = """
+        import multiprocessing
+        import speechbrain as sb
+        from brain_lightning import Brain
+        def names(stage):
+            return sb.Brain is Brain, stage == sb.Stage.TRAIN, stage is sb.Stage.TRAIN
+        if __name__ == "__main__":
+            for method in ("spawn", "fork"):
+                with multiprocessing.get_context(method).Pool(1) as pool:
+                    print(*pool.apply(names, (sb.Stage.TRAIN,)))
+    """
+    path = recipe(text)
+    command = [sys.executable, "-m", "brain_lightning", "run", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert done.stdout.splitlines() == ["False True False", "True True True"], done.stderr
+
+
 def test_the_process_is_left_as_it_was(recipe):
     path = recipe("import beside, sys\nsys.path.append('x')\nsys.argv.append('y')")
     before = (sys.modules["__main__"], list(sys.argv), list(sys.path))
