@@ -26,6 +26,10 @@ _NOTHING = object()
 _HIDDEN = frozenset({"sampler", "batch_sampler", "state_dict", "load_state_dict"})
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class BatchTickets:
     """An iterable of tickets that stands for a loader.
 
@@ -79,13 +83,17 @@ class BatchTickets:
         self._before_first_ticket = before_first_ticket
         self._before_first_batch = before_first_batch
 
-    def fetch(self) -> Any:
+    def fetch(self, before_batch: Callable[[], None] = _nothing) -> Any:
         """Return the next batch.
+
+        Args:
+            before_batch: called when the iterator has been made and is about to be asked, unless a
+                batch is held.
 
         Raises:
             StopIteration: the loader has no more.
         """
-        batch = self._take_held() if self._held is not _NOTHING else self._next_batch()
+        batch = self._take_held() if self.is_ahead else self._next_batch(before_batch)
         self.delivered += 1
         return batch
 
@@ -137,13 +145,14 @@ class BatchTickets:
             self.loader.report_state(None)
         return batch
 
-    def _next_batch(self) -> Any:
+    def _next_batch(self, before_batch: Callable[[], None] = _nothing) -> Any:
         if self._iterator is None:
             self._iterator = self._begin()
             first, self._before_first_batch = self._before_first_batch, None
             while_held = None if first is None else first()
             if while_held is not None:
                 return self._first_batch(while_held)
+        before_batch()
         return self._batch_of_loader()
 
     def _first_batch(self, while_held: Callable[[], None]) -> Any:

@@ -311,7 +311,7 @@ class BrainModule(BrainGovernedModule):
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         """Run ``fit_batch``, or its first half in automatic optimization."""
         brain = self.brain
-        self._run.begin_batch()
+        self._run.begin_batch(self.trainer)
         brain.step += 1
         with self._noticing_backward():
             outputs = self._step.run(None if batch is NO_BATCH else batch)
@@ -582,7 +582,7 @@ class BrainModule(BrainGovernedModule):
 
     def _next_batch(self) -> Any:
         if self.trainer.training:
-            return self._run.training.next_batch()
+            return self._run.next_batch(self.trainer)
         return self._evaluation.next_batch()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -97,7 +97,9 @@ class FitRun:
         self._position: FitPosition | None = None
         self._loader_resumes = False
         self._states_before_step: dict[str, Any] | None = None
+        self._done_before_step = (0, 0)
         self._notes: TrainingNotes | None = None
+        self._restored_notes: Mapping[str, Any] = {}
         self.keeps_states_before_steps = False
         """Whether an error in the middle of a step is a moment to save a checkpoint."""
 
@@ -209,7 +211,9 @@ class FitRun:
         interrupted_at = self.validation.interrupted_at
         if self.phase == TRAINING:
             step = brain.step if interrupted_at is None else interrupted_at
-            step -= int(self.step_in_progress)  # an error ended it: it will be done again
+        total_batches = internals.total_batches(trainer)
+        if self.step_in_progress:  # an error ended it: it will be done again
+            step, total_batches = self._done_before_step
         tickets = self.train_tickets
         in_validation = self.phase == VALIDATION or interrupted_at is not None
         return FitPosition(
@@ -219,7 +223,7 @@ class FitRun:
             step=step,
             optimizer_step=brain.optimizer_step,
             avg_train_loss=_plain(brain.avg_train_loss) if self.phase == TRAINING else 0.0,
-            total_batches=internals.total_batches(trainer),
+            total_batches=total_batches,
             callback_metrics={
                 name: float(value) for name, value in trainer.callback_metrics.items()
             },
@@ -227,7 +231,7 @@ class FitRun:
             start_states=None if tickets is None else tickets.start_states,
             loader={} if tickets is None or not tickets.order else tickets.order.between_epochs(),
             trainers_loader=self._place_of_trainers_loader,
-            validation_due=self.validation.is_owed(trainer),
+            validation_due=not self.step_in_progress and self.validation.is_owed(trainer),
             training_notes=self.training_notes,
         )
 
@@ -244,7 +248,9 @@ class FitRun:
     @property
     def training_notes(self) -> dict[str, Any]:
         """What the recipe noted at the end of TRAIN, while the VALID stage after it lasts."""
-        return self._notes.state() if self._notes and self.phase == VALIDATION else {}
+        if self.phase != VALIDATION:
+            return {}
+        return dict(self._restored_notes) if self._notes is None else self._notes.state()
 
     def validation_schedule(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Return what ``val_interval_steps`` goes by, for the Checkpointer's checkpoints."""
@@ -304,7 +310,8 @@ class FitRun:
         if position is not None and position.phase == VALIDATION:
             self._pass_over_training(epoch, resume)
             notes = position.training_notes
-            restore_notes(self.brain, notes if resume is None else resume.training_notes(notes))
+            self._restored_notes = notes if resume is None else resume.training_notes(notes)
+            restore_notes(self.brain, self._restored_notes)
             return
         if resume is not None:
             resume.before_epoch(self.brain)
@@ -394,9 +401,32 @@ class FitRun:
 
     # -- batches, and the end of TRAIN -------------------------------------------------------
 
-    def begin_batch(self) -> None:
-        """Note that a step begins; should an error end it, it is as if it had not begun."""
+    def next_batch(self, trainer: pl.Trainer) -> Any:
+        """Fetch the batch of the step that begins with it.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        self.begin_batch(trainer)
+        try:
+            return self.training.next_batch(self._note_states)
+        except StopIteration:
+            self.step_in_progress = False
+            raise
+
+    def begin_batch(self, trainer: pl.Trainer) -> None:
+        """Note that a step begins; should an error end it, it is as if it had not begun.
+
+        A Trainer of the user's has fetched the batch when it is called, else it is called before:
+        a data set may draw random numbers, or fail.
+        """
+        if self.step_in_progress:
+            return
         self.step_in_progress = True
+        self._done_before_step = (self.brain.step, internals.total_batches(trainer))
+        self._note_states()
+
+    def _note_states(self) -> None:
         if self.keeps_states_before_steps:
             self._states_before_step = random_states()
 

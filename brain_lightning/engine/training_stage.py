@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from brain_lightning.engine.batch_tickets import BatchTickets
@@ -81,8 +82,11 @@ class TrainingStage:
         brain.avg_train_loss = 0.0
         brain.step = 0
 
-    def next_batch(self) -> Any:
+    def next_batch(self, before_batch: Callable[[], None]) -> Any:
         """Fetch the batch for the step that begins.
+
+        Args:
+            before_batch: see :meth:`BatchTickets.fetch`.
 
         Raises:
             StopIteration: there is none, or all optimizer steps were made before this epoch.
@@ -93,7 +97,7 @@ class TrainingStage:
         # After every other batch it is decided whether all processes have another one.
         if self.together and self.batches == 0 and not all_have_a_batch(self._tickets):
             raise StopIteration
-        batch = self._tickets.fetch()
+        batch = self._tickets.fetch(before_batch)
         if self.brain._optimizer_step_limit_exceeded:
             logger.info("All optimizer steps that were asked for are made, training ends here.")
             raise StopIteration

@@ -238,6 +238,72 @@ def test_on_exception(
     assert all(map(torch.equal, weights(resumed), weights(whole)))
 
 
+class DrawingPoints(Points):
+    """Draws noise from the global generator, and cannot read one of its items."""
+
+    def __init__(self, unreadable: int = 0) -> None:
+        super().__init__()
+        self.left = unreadable
+
+    def __getitem__(self, index: int) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted
+        inputs, targets = super().__getitem__(index)
+        return inputs + 0.1 * torch.randn(3), targets
+
+
+class Noting(SmallBrain):
+    """Notes at the end of TRAIN what it uses at the end of VALID; fails in one of its batches."""
+
+    left = 0
+
+    def compute_objectives(self, predictions: Any, batch: Any, stage: Stage) -> torch.Tensor:
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted
+        return super().compute_objectives(predictions, batch, stage)
+
+    def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+        if stage is Stage.TRAIN:
+            self.train_loss = stage_loss
+        self.last = (self.train_loss, stage_loss)
+        super().on_stage_end(stage, stage_loss, epoch)
+
+
+# Batches are counted across TRAIN and VALID: the first of all, an epoch's last, two of VALID.
+ERRORS = {
+    "first step": [(1, 0)],
+    "last step of an epoch": [(BATCHES, 0)],
+    "validation, twice": [(BATCHES + 1, 0), (2, 0)],
+    "step, then data": [(3, 0), (0, 10)],
+    "data of a first batch": [(0, 2), (0, 2)],
+}
+
+
+@pytest.mark.parametrize("errors", ERRORS.values(), ids=ERRORS)
+def test_on_exception_with_data_that_draw_random_numbers(
+    tmp_path: Path, errors: list[tuple[int, int]]
+) -> None:
+    def part(folder: Path, error: tuple[int, int], seed: int) -> Noting:
+        saver = callbacks.OnExceptionCheckpoint(folder)
+        brain = small_brain(folder, Noting, saves=True, callbacks=[saver])
+        assert isinstance(brain, Noting)
+        brain.left, unreadable = error
+        torch.manual_seed(seed)
+        arguments = {**made_by_brain(), "train_set": DrawingPoints(unreadable)}
+        brain.fit(brain.hparams.counter, **arguments)
+        return brain
+
+    whole = part(tmp_path / "whole", (0, 0), 7)
+    for seed, error in enumerate(errors, 7):
+        with pytest.raises(Interrupted):
+            part(tmp_path / "parts", error, seed)
+    resumed = part(tmp_path / "parts", (0, 0), 99)
+    assert all(map(torch.equal, weights(resumed), weights(whole)))
+    assert resumed.last == whole.last
+
+
 EVERY = {"save_top_k": -1, "auto_insert_metric_name": False}
 MODES: dict[str, dict[str, Any]] = {
     "monitor": {"monitor": "valid_loss", "save_top_k": 2, "save_last": True},
