@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_lightning.entry.doctor.asked_options import (
+    CommandLine,
     WrongCommandLineError,
     asked_options,
     parse_command_line,
@@ -20,7 +21,6 @@ from brain_lightning.entry.doctor.json_report import json_report, unreadable_rep
 from brain_lightning.entry.doctor.source_files import SourceTree
 from brain_lightning.entry.doctor.text_report import text_report
 from brain_lightning.entry.rank_report import rank_lines, rank_report
-from brain_lightning.parts.options.run_options import RunOptions
 
 HELP = """\
 usage: brain-lightning doctor RECIPE.py [HPARAMS.yaml] [OPTIONS] [--json]
@@ -51,26 +51,23 @@ def main(arguments: Sequence[str]) -> int:
     if not rest or rest[0].startswith("-"):
         found = f"found {rest[0]}" if rest else "found nothing"
         return _refuse(f"the recipe comes first, then its options; {found} in its place.")
-    recipe, options = Path(rest[0]), rest[1:]
-    hparams = Path(options.pop(0)) if options and not options[0].startswith("-") else None
-    for path, kind in ((recipe, "recipe"), (hparams, "file of hyperparameters")):
-        if path is not None and not path.is_file():
-            return _refuse(f"There is no {kind} {str(path)!r} (looked for at {path.absolute()}).")
-    return _report_recipe(recipe, hparams, options, as_json)
-
-
-def _report_recipe(
-    recipe: Path, hparams: Path | None, options: Sequence[str], as_json: bool
-) -> int:
     try:
-        run_opts, overrides = parse_command_line(options)
+        given = parse_command_line(rest[1:])
     except WrongCommandLineError as error:
         return _refuse(str(error))
+    recipe = Path(rest[0])
+    for path, kind in ((recipe, "recipe"), (given.hparams, "file of hyperparameters")):
+        if path is not None and not path.is_file():
+            return _refuse(f"There is no {kind} {str(path)!r} (looked for at {path.absolute()}).")
+    return _report_recipe(recipe, given, as_json)
+
+
+def _report_recipe(recipe: Path, given: CommandLine, as_json: bool) -> int:
     try:
-        diagnosis = _diagnosis(recipe, hparams, run_opts, overrides)
+        diagnosis = _diagnosis(recipe, given)
     except UnreadableFileError as error:
         if as_json:
-            names = (str(recipe), None if hparams is None else str(hparams))
+            names = (str(recipe), None if given.hparams is None else str(given.hparams))
             _print_json(unreadable_report(*names, error.finding))
         else:
             print(f"Refused\n  {error}")
@@ -82,13 +79,12 @@ def _report_recipe(
     return 1 if diagnosis.refused else 0
 
 
-def _diagnosis(
-    recipe: Path, hparams: Path | None, run_opts: RunOptions, overrides: dict[str, Any]
-) -> Diagnosis:
+def _diagnosis(recipe: Path, given: CommandLine) -> Diagnosis:
+    hparams = given.hparams
     try:
         tree = SourceTree(recipe)
-        nodes = None if hparams is None else read_hyperparameters(hparams, overrides)
-        return diagnose(tree, nodes, asked_options(nodes, run_opts))
+        nodes = None if hparams is None else read_hyperparameters(hparams, given.overrides)
+        return diagnose(tree, nodes, asked_options(nodes, given.run_opts))
     except RecursionError as error:
         files = recipe.name if hparams is None else f"{recipe.name} or {hparams.name}"
         problem = f"{files} is nested too deeply to be read"

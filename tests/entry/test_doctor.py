@@ -717,6 +717,18 @@ def test_every_wrong_option_is_named(doctor):
     assert sorted(place[1] for place in places(report["refused"])) == [1, 2, 3]
 
 
+def test_the_file_of_hyperparameters_may_stand_behind_options(doctor, tmp_path):
+    status, report = doctor({"train.py": RECIPE}, "--lr", "0.1")
+    assert (status, report["hparams"]) == (0, None)
+
+    file = tmp_path / "later.yaml"
+    file.write_text(HPARAMS, encoding="utf-8")
+    status, report = doctor({}, "--precision", "fp32", str(file), "--lr", "0.2")
+
+    assert (status, report["hparams"]) == (0, str(file))
+    assert report["run_options"]["precision"]["value"] == "fp32"
+
+
 WRONG_ARGUMENTS = {
     ("extra",): "'extra' stands where `--key value` is expected",
     ("--data", "/x"): "'/x' stands where `--key value` is expected",

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import ruamel.yaml
@@ -61,21 +62,44 @@ class WrongCommandLineError(ValueError):
     """The options of the command line cannot be understood."""
 
 
-def parse_command_line(arguments: Sequence[str]) -> tuple[RunOptions, dict[str, Any]]:
-    """Return the run options and the overrides of hyperparameters of a recipe's command line.
+@dataclass(frozen=True)
+class CommandLine:
+    """What stands behind the recipe on a command line."""
+
+    hparams: Path | None
+    run_opts: RunOptions
+    overrides: dict[str, Any]
+
+
+def parse_command_line(arguments: Sequence[str]) -> CommandLine:
+    """Read a recipe's command line as a run does, but that the file of hyperparameters may lack.
+
+    A recipe without one may have options of its own: a value of theirs is taken for no file unless
+    it is one, or stands first.
 
     Raises:
         WrongCommandLineError: an option has a wrong value, or something stands there that is no
             option.
     """
+    try:
+        path, run_opts, overrides = _parsed(arguments)
+    except WrongCommandLineError as error:
+        if "required: param_file" not in str(error):
+            raise
+        path = ""
+    if not path or not (arguments[0] == path or Path(path).is_file()):
+        path, (_, run_opts, overrides) = "", _parsed(["hparams.yaml", *arguments])
+    return CommandLine(Path(path) if path else None, run_opts, _read_overrides(overrides))
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[str, RunOptions, str]:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            _, options, text = RunOptions.from_command_line_args(["hparams.yaml", *arguments])
+            return RunOptions.from_command_line_args(arguments)
     except SystemExit as error:
         last = said.getvalue().strip().rpartition("\n")[2]
         raise WrongCommandLineError(re.sub(r"^.*?error: ", "", last)) from error
-    return options, _read_overrides(text)
 
 
 def _read_overrides(text: str) -> dict[str, Any]:
