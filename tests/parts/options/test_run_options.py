@@ -47,6 +47,14 @@ def test_is_a_frozen_dataclass(options):
     assert pickle.loads(pickle.dumps(options)) == options == copy.deepcopy(options)
 
 
+def test_what_was_given_as_a_dictionary_to_write_to():
+    options = RunOptions.from_dictionary({"device": "cpu"})
+    with pytest.raises(TypeError):
+        options["debug"] = True
+    run_opts = {name: options[name] for name in options.overridden_args}
+    assert run_opts == {"device": "cpu"}
+
+
 def test_what_is_listed_shares_nothing_with_the_options(options):
     options.as_dict()["tqdm_barcolor"]["train"] = "PINK"
     options.as_dict()["jit_module_keys"].append("b")
