@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -27,6 +28,7 @@ from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.engine.rank_states import rank_states_known, states_of_all_ranks
 from brain_lightning.engine.resume import Resume
 from brain_lightning.engine.uncounted_steps import restore_uncounted_steps, steps_done
+from brain_lightning.parts.checkpoints.archive_checksums import find_damaged_entry
 from brain_lightning.parts.checkpoints.sharded_states import is_sharded
 
 # The second is WeightAveraging's.
@@ -85,8 +87,10 @@ class ModuleCheckpoint:
             resumes: whether ``Brain.fit()`` is to go on from it.
 
         Raises:
-            ValueError: the checkpoint was not saved from a Brain, or has its weights only.
+            ValueError: the checkpoint was not saved from a Brain, has its weights only, or is not
+                what was saved.
         """
+        _require_whole(self._module.trainer.ckpt_path)
         present = self._module.state_dict()
         for name in _WEIGHTS:
             if name in checkpoint:
@@ -147,6 +151,20 @@ class ModuleCheckpoint:
         brain.avg_train_loss = position.avg_train_loss
         restore_uncounted_steps(brain, saved["resume"])
         steps.restore(steps_done(brain))
+
+
+def _require_whole(path: Any) -> None:
+    """Refuse a file in which bits have changed since it was saved: Lightning loads them."""
+    if path is None or not zipfile.is_zipfile(path):
+        return
+    try:
+        damaged = find_damaged_entry(path)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged: {error}. Give another checkpoint.") from error
+    if damaged is not None:
+        raise ValueError(
+            f"{path} is damaged: {damaged} in it is not what was saved. Give another checkpoint."
+        )
 
 
 def _position_in(saved: Mapping[str, Any]) -> FitPosition:

@@ -14,6 +14,7 @@ import torch
 from brain_lightning.engine.converted_checkpoint import Contents, from_lightning, to_lightning
 from brain_lightning.engine.lightning_checkpoint import read_files, write_files
 from brain_lightning.facade.brain_state_file import read_brain_state, write_brain_state
+from brain_lightning.parts.checkpoints.archive_checksums import find_damaged_entry
 from brain_lightning.parts.checkpoints.checkpoint import (
     CKPT_PREFIX,
     METAFNAME,
@@ -179,8 +180,7 @@ def load_lightning_file(path: Path) -> dict[str, Any]:
         DamagedCheckpointError: its bytes are not what was saved.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        damaged = find_damaged_entry(path)
     except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is neither a checkpoint folder nor one of Lightning's .ckpt files, or it is "

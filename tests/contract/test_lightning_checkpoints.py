@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -404,6 +405,23 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     torch.save([1], file)
     with pytest.raises(ValueError, match=r"kept\.ckpt cannot be resumed from: it holds a list"):
         fit(small_brain(tmp_path / "2"), ckpt_path=file)
+
+
+@pytest.mark.parametrize("path", ["last", "file"])
+def test_a_flipped_bit_is_found(tmp_path: Path, path: str) -> None:
+    """torch would load it, in any tensor."""
+    keeper = callbacks.ModelCheckpoint(tmp_path, "kept", save_last=True)
+    fit(small_brain(tmp_path, callbacks=[keeper]))
+    for file in (tmp_path / "kept.ckpt", tmp_path / "last.ckpt"):
+        content = bytearray(file.read_bytes())
+        with zipfile.ZipFile(file) as archive:
+            entry = next(each for each in archive.infolist() if each.filename.endswith("/data/0"))
+        # Behind the entry's header, which is its name and padding.
+        content[entry.header_offset + 128] ^= 8
+        file.write_bytes(content)
+    again = small_brain(tmp_path, callbacks=[keeper])
+    with pytest.raises(ValueError, match=r"ckpt is damaged: \S+/data/0 in it is not what was"):
+        fit(again, ckpt_path="last" if path == "last" else tmp_path / "kept.ckpt")
 
 
 def test_bad_paths(tmp_path: Path) -> None:

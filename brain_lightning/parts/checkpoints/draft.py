@@ -51,7 +51,7 @@ class CheckpointDraft:
             self._folder = FolderInTheMaking(target)
         with (
             self.dropped_on_error(),
-            _storage_errors_named(f"The checkpoint {target} could not be saved"),
+            _storage_errors_named(f"The meta file {target / METAFNAME} could not be saved"),
         ):
             (self.path / METAFNAME).write_text(text, encoding="utf-8")
 

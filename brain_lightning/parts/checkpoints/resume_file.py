@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from brain_lightning.ground.loggers import get_logger
+from brain_lightning.parts.checkpoints.archive_checksums import find_damaged_entry
 from brain_lightning.parts.checkpoints.checkpoint import METAFNAME
 from brain_lightning.parts.checkpoints.errors import DamagedCheckpointError
 from brain_lightning.parts.checkpoints.meta_file import read_meta
@@ -131,18 +132,13 @@ def read_resume_file(path: str | Path) -> dict[str, Any] | None:
 
 
 def _require_checksums_within(content: bytes) -> None:
-    """Look at the checksums that the archive has of its entries, which ``torch.load`` does not do.
+    """Look at the checksums that the archive has of its entries.
 
     A checkpoint may come without its own: a flipped bit would be found deep in the run.
     """
-    broken = zipfile.ZipFile(io.BytesIO(content)).testzip()
-    if broken is not None and _writes_checksums():
+    broken = find_damaged_entry(io.BytesIO(content))
+    if broken is not None:
         raise ValueError(f"the checksum of its entry {broken} differs")
-
-
-def _writes_checksums() -> bool:
-    option = getattr(torch.serialization, "get_crc32_options", None)  # torch 2.4 always does
-    return option is None or bool(option())
 
 
 def _on_cpu(value: Any) -> Any:
