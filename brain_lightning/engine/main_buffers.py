@@ -15,14 +15,16 @@ from brain_lightning.ground.sharded_tensors import is_sharded_tensor
 class MainBuffers:
     """Running means and other buffers as the main process has them, for one stage.
 
-    Processes may have different ones: DDP sends the main process's before a forward pass, and not
-    all modules are in DDP. A whole evaluation on the main process would be done with its own.
+    Processes may have different ones: DDP and FSDP2 send the main process's before a forward pass,
+    and not all modules are in one of them. A whole evaluation on the main process would be done
+    with its own.
     """
 
     def __init__(self, modules: torch.nn.ModuleDict) -> None:
         """Take the main process's buffers; all processes call it together."""
         self._own: list[tuple[torch.Tensor, torch.Tensor]] = []
         wrapped = [each for each in modules.values() if isinstance(each, DistributedDataParallel)]
+        sharded = [each for each in modules.values() if _is_sharded(each)]
         buffers = {
             name: buffer
             for name, buffer in modules.named_buffers()
@@ -30,7 +32,8 @@ class MainBuffers:
         }
         for name, value in _differing(buffers).items():
             buffer = buffers[name]
-            if not any(buffer is each for module in wrapped for each in module.buffers()):
+            exchanging = (each for module in (*wrapped, *sharded) for each in module.buffers())
+            if not any(buffer is each for each in exchanging):
                 self._own.append((buffer, buffer.detach().clone()))
             with torch.no_grad():
                 buffer.copy_(value)
@@ -40,11 +43,15 @@ class MainBuffers:
             module.require_forward_param_sync = False
 
     def put_back(self) -> None:
-        """Put a process's own buffers back where DDP would not have exchanged them."""
+        """Put a process's own buffers back where a forward pass would not have exchanged them."""
         for buffer, value in self._own:
             with torch.no_grad():
                 buffer.copy_(value)
         self._own = []
+
+
+def _is_sharded(module: torch.nn.Module) -> bool:
+    return any(is_sharded_tensor(each) for each in module.parameters())
 
 
 def _differing(buffers: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

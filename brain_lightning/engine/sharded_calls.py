@@ -19,6 +19,7 @@ from brain_lightning.ground.ranks import ddp_prevent_block
 from brain_lightning.parts.checkpoints.hooks import is_marked
 
 _CALL = "_call_gathered"
+_INSIDE = "_calls_in_progress"
 _OF_EVERY_MODULE = frozenset(dir(torch.nn.Module))
 
 
@@ -31,7 +32,7 @@ def gather_for_calls(root: torch.nn.Module) -> None:
     """
     from torch.distributed.fsdp import register_fsdp_forward_method
 
-    inside = _Inside(BufferExchange(root))
+    inside = root.__dict__[_INSIDE] = _Inside(BufferExchange(root))
     # Before FSDP2's own hook and after it.
     root.register_forward_pre_hook(inside.enter, prepend=True)
     root.register_forward_hook(inside.leave, always_call=True)
@@ -67,6 +68,7 @@ class _Inside:
     def __init__(self, buffers: BufferExchange) -> None:
         self._depth = 0
         self._buffers = buffers
+        self.count = 0
 
     def __bool__(self) -> bool:
         return self._depth > 0
@@ -79,12 +81,31 @@ class _Inside:
                 "run_on_main, and every process has a part of it. Call it on all processes."
             )
         if self._depth == 1:
+            self.count += 1
             self._buffers.before_forward()
 
     def leave(self, *called: object) -> None:
         self._depth -= 1
         if self._depth == 0:
             self._buffers.after_forward()
+
+
+class CallCounts:
+    """Counts how often each sharded module is called, in the same order in all processes."""
+
+    def __init__(self, modules: torch.nn.Module) -> None:
+        """Begin with no calls."""
+        found = (vars(each).get(_INSIDE) for each in modules.modules())
+        self._counters: list[_Inside] = [each for each in found if each is not None]
+        self._before = self._counts()
+
+    def _counts(self) -> list[int]:
+        return [each.count for each in self._counters]
+
+    def since_last(self) -> list[int]:
+        """Return the number of calls of each since this was asked last."""
+        before, self._before = self._before, self._counts()
+        return [now - then for now, then in zip(self._before, before, strict=True)]
 
 
 def _own_parts(root: torch.nn.Module) -> Iterator[torch.nn.Module]:

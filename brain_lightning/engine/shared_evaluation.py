@@ -17,6 +17,7 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import ATTRIBUTE, connection_of
 from brain_lightning.engine.evaluation_memory import EvaluationMemory, release_metrics
 from brain_lightning.engine.main_buffers import MainBuffers
+from brain_lightning.engine.sharded_calls import CallCounts
 from brain_lightning.ground.gathering import all_gathered, all_gathered_bytes, packed, unpacked
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
 from brain_lightning.ground.stage import Stage
@@ -58,6 +59,10 @@ _HOW_TO_REGISTER = (
     "themselves. For anything else call brain_lightning.register_gatherable(CLASS, sums=..., "
     "last=..., ignored=... or a function), CLASS being the Brain's or that of the object it keeps."
 )
+_CALLED_AGAIN = (
+    "a batch calls a module that is sharded (strategy fsdp2) more than once, as a beam search "
+    "does. Each call needs every process, and how many there are may depend on the data"
+)
 
 
 class SharedEvaluation:
@@ -86,6 +91,8 @@ class SharedEvaluation:
         tree = StateTree(roots, skipped=_ENGINES | frozenset(option_fields()))
         self._accumulation = Accumulation(tree)
         self._buffers: MainBuffers | None = None
+        self._calls = CallCounts(brain.modules)
+        self._calls_of_first: list[int] = []
         self._done = 0
         self._is_decided = self._is_shared = False
         self._problems: list[str] = []
@@ -138,6 +145,8 @@ class SharedEvaluation:
             self._accumulation.before_batch(is_padding)
         with self._noting_logs(number, is_padding):
             loss = brain.evaluate_batch(batch, stage=self._stage)
+        if not self._is_decided or self._is_shared:
+            self._count_calls()
         if not is_padding:
             self._losses.append((number, loss))
         if self._is_shared:
@@ -163,12 +172,29 @@ class SharedEvaluation:
         if held and not is_padding:
             self._logged.append((number, held))
 
+    def _count_calls(self) -> None:
+        calls = self._calls.since_last()
+        if not self._is_decided:
+            # All processes have these batches, and all see the same.
+            self._calls_of_first = list(map(max, calls, self._calls_of_first or calls))
+        elif calls != self._calls_of_first:
+            raise ValueError(
+                f"shard_evaluation: in {self._stage.name} batch {self._brain.step} calls modules "
+                f"that are sharded (strategy fsdp2) {calls} times, the first batches "
+                f"{self._calls_of_first} times, and each call needs every process. Leave "
+                "shard_evaluation off, or use ddp."
+            )
+
     def _look(self) -> None:
         self._problems += self._accumulation.look()
         if self._done < self._looks:
             return
         outline = zlib.crc32(repr(self._accumulation.outline()).encode())
         seen = all_gathered((outline, self._problems))
+        if any(calls > 1 for calls in self._calls_of_first):
+            self._memory.unshareable.add(self._stage)
+            self._go_on_whole(_CALLED_AGAIN)
+            return
         problems = sorted({problem for _, theirs in seen for problem in theirs})
         if not problems and len({theirs for theirs, _ in seen}) > 1:
             problems = ["the processes keep different things"]

@@ -103,6 +103,7 @@ def compared(
     policy: Any = "fsdp2",
     epochs: int = 2,
     size: int = 14,
+    tested: int = 4,
     optimizers: Callable[[Any], dict[str, Any]] = lambda brain: brain.optimizers_dict,
 ) -> Found:
     """Train with DDP and with FSDP2 from the same start and on the same data; compare."""
@@ -112,7 +113,7 @@ def compared(
         brain = make(strategy)
         brain.fit(range(epochs), Points(size), Points(5, 1), None, LOADER, {"batch_size": 3})
         states = {name: whole_state(each.state_dict()) for name, each in optimizers(brain).items()}
-        loss = brain.evaluate(Points(4, 2), test_loader_kwargs={"batch_size": 2})
+        loss = brain.evaluate(Points(tested, 2), test_loader_kwargs={"batch_size": 2})
         results.append((brain, states, loss, plain_state(brain.modules)))
     (one, _, _, _), (other, _, _, _) = results
     found: Found = {
@@ -329,11 +330,31 @@ def transformer(folder: Path) -> Found:
 
 
 @scenario
-def wrapped_by_size(folder: Path) -> Found:
-    def make(strategy: Any) -> Any:
-        return make_brain(Plain, {"model": model()}, strategy=strategy)
+def searching(folder: Path) -> Found:
+    """As a beam search: the data say how often a batch calls the model. Not shared out then."""
 
-    return compared(make, FSDP2(wrap_parameters=40, reshard_after_forward=False))
+    class Searching(Plain):
+        def compute_forward(self, batch: Any, stage: Any) -> torch.Tensor:
+            outputs = self.modules.model(batch[0])
+            more = 0 if stage == sb.Stage.TRAIN else int(batch[0].abs().sum()) % 3 + 1
+            for _ in range(more):
+                outputs = self.modules.model(batch[0] + outputs.mean())
+            return outputs
+
+    def make(strategy: Any) -> Any:
+        return make_brain(Searching, {"model": model()}, strategy=strategy, shard_evaluation=True)
+
+    return compared(make, tested=14)
+
+
+@scenario
+def wrapped_by_size(folder: Path) -> Found:
+    """A shared evaluation leaves the buffers as one by all would; training goes on with them."""
+
+    def make(strategy: Any) -> Any:
+        return make_brain(Plain, {"model": model()}, strategy=strategy, shard_evaluation=True)
+
+    return compared(make, FSDP2(wrap_parameters=40, reshard_after_forward=False), tested=14)
 
 
 @scenario

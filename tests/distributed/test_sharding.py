@@ -15,6 +15,7 @@ EXACT = (
     "gan",
     "bf16",
     "transformer",
+    "searching",
     "whole_module",
     "wrapped_by_class",
     "wrapped_by_size",
