@@ -55,7 +55,7 @@ from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.recovery_choice import no_recovery
 from brain_lightning.engine.test_run import TestRun
-from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
+from brain_lightning.engine.trainer_callbacks import callbacks_of, may_save_in_steps
 from brain_lightning.engine.uncounted_steps import steps_done
 from brain_lightning.engine.users_fit_run import UsersFitRun
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
@@ -270,7 +270,7 @@ class BrainModule(BrainGovernedModule):
         """See whether the epoch counter has an epoch at all."""
         self._running = True
         self._run.is_trial = not self._fit_has_started
-        self._run.keeps_states_before_steps = saves_on_exception(callbacks_of(self.trainer))
+        self._run.keeps_states_before_steps = may_save_in_steps(callbacks_of(self.trainer))
         self._see_accumulation()
         self._run.begin_training(self.trainer)
 
@@ -364,7 +364,9 @@ class BrainModule(BrainGovernedModule):
     def _log_losses(self, losses: dict[str, float], to_logger: bool = True) -> None:
         if self.trainer.barebones or self.trainer.sanity_checking:
             return
-        for name, value in losses.items():
+        exact = torch.float32 if self.device.type == "mps" else torch.float64  # as the recipe's own
+        for name, number in losses.items():
+            value = torch.tensor(number, dtype=exact, device=self.device)
             self.log(name, value, prog_bar=True, logger=None if to_logger else False, batch_size=1)
 
     # -- automatic optimization ----------------------------------------------------------------

@@ -101,7 +101,7 @@ class FitRun:
         self._notes: TrainingNotes | None = None
         self._restored_notes: Mapping[str, Any] = {}
         self.keeps_states_before_steps = False
-        """Whether an error in the middle of a step is a moment to save a checkpoint."""
+        """Whether a checkpoint may be saved between the fetch of a batch and its step's end."""
 
     # -- the start ---------------------------------------------------------------------------
 
@@ -407,6 +407,7 @@ class FitRun:
         Raises:
             StopIteration: there is none.
         """
+        self.step_in_progress = False  # a callback may have passed over the last batch
         self.begin_batch(trainer)
         try:
             return self.training.next_batch(self._note_states)
@@ -468,6 +469,7 @@ class FitRun:
         if self.is_trial:
             training.abandon()
             return
+        self.step_in_progress = False  # a callback may have passed over a batch
         self.phase = VALIDATION
         self.validation.states_at_start = None
         self.average = self.brain.avg_train_loss

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+import lightning
 import lightning.pytorch as pl
 import torch
 from torch.utils.weak import WeakIdKeyDictionary
@@ -139,16 +140,30 @@ def _checkpoint_writers(trainer: Any) -> list[pl.Callback]:
     return [each for each in trainer.callbacks if type(each).on_save_checkpoint is not base]
 
 
+_SAVED_ELSEWHERE = ("callbacks", "optimizer_states", "lr_schedulers")
+"""What callbacks find in a checkpoint of Lightning's and ours has in other places."""
+
+
 def _callback_checkpoint(module: Any) -> dict[str, Any]:
     """Return what callbacks write into Lightning's checkpoints, such as averaged weights."""
-    writers = _checkpoint_writers(module.trainer)
-    checkpoint: dict[str, Any] = {}
-    if writers:
-        # What is sharded cannot be had here, where the main process is alone.
-        checkpoint["state_dict"] = {} if is_sharded(module) else module.state_dict()
-        for callback in writers:
-            callback.on_save_checkpoint(module.trainer, module, checkpoint)
-    return checkpoint
+    trainer = module.trainer
+    writers = _checkpoint_writers(trainer)
+    if not writers:
+        return {}
+    # What is sharded cannot be had here, where the main process is alone.
+    whole = not is_sharded(module)
+    checkpoint: dict[str, Any] = {
+        "epoch": trainer.current_epoch,
+        "global_step": trainer.global_step,
+        "pytorch-lightning_version": lightning.__version__,
+        "state_dict": module.state_dict() if whole else {},
+        "callbacks": _callback_states(trainer),
+        "optimizer_states": [each.state_dict() for each in trainer.optimizers if whole],
+        "lr_schedulers": [each.scheduler.state_dict() for each in trainer.lr_scheduler_configs],
+    }
+    for callback in writers:
+        callback.on_save_checkpoint(trainer, module, checkpoint)
+    return {name: value for name, value in checkpoint.items() if name not in _SAVED_ELSEWHERE}
 
 
 class Resume:
@@ -184,8 +199,9 @@ class Resume:
     def _restore_callback_checkpoint(self, trainer: Any) -> None:
         checkpoint = self._state.get("callback_checkpoint")
         if checkpoint:
+            found = {**checkpoint, "callbacks": self._state["callbacks"]}
             for callback in _checkpoint_writers(trainer):
-                callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
+                callback.on_load_checkpoint(trainer, trainer.lightning_module, found)
 
     @property
     def logger_states(self) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,3 +21,29 @@ def saves_on_exception(callbacks: Iterable[Any]) -> bool:
         isinstance(callback, OnExceptionCheckpoint) or getattr(callback, "save_on_exception", False)
         for callback in callbacks
     )
+
+
+_IN_STEPS = (
+    "on_train_batch_start",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_before_zero_grad",
+    "on_exception",
+)
+"""The hooks between the fetch of a batch and the end of its step."""
+
+
+def may_save_in_steps(callbacks: Iterable[pl.Callback]) -> bool:
+    """Whether a checkpoint may be saved between the fetch of a batch and the end of its step.
+
+    Callbacks of the user's may in any hook; of Lightning's only those that save on an exception do.
+    """
+    callbacks = list(callbacks)
+    hooks = (getattr(callback, name) for callback in callbacks for name in _IN_STEPS)
+    return saves_on_exception(callbacks) or any(_is_users(hook) for hook in hooks)
+
+
+def _is_users(hook: Callable[..., Any]) -> bool:
+    package = str(getattr(hook, "__module__", "")).partition(".")[0]
+    return package not in ("lightning", "brain_lightning")

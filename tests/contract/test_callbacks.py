@@ -189,6 +189,30 @@ def test_Callback(tmp_path: Path) -> None:
     ]
 
 
+def test_what_callbacks_find_in_checkpoints(tmp_path: Path) -> None:
+    """In the Checkpointer's what Lightning's have: the callback need not know which it is."""
+    found: list[set[str]] = []
+    came_back: list[int] = []
+
+    class Writing(pl.Callback):
+        def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: Any) -> None:
+            found.append(set(checkpoint))
+            assert checkpoint["global_step"] == trainer.global_step
+            assert len(checkpoint["optimizer_states"]) == 1
+            checkpoint["steps"] = checkpoint["global_step"] + checkpoint["epoch"]
+
+        def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: Any) -> None:
+            assert checkpoint["callbacks"] == {}
+            came_back.append(checkpoint["steps"] - checkpoint["epoch"])
+
+    fit(small_brain(tmp_path, epochs=1, saves=True, callbacks=[Writing()]))
+    brain = fit(small_brain(tmp_path, epochs=2, saves=True, callbacks=[Writing()]))
+    assert came_back == [BATCHES]
+    brain.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    *ours, theirs = found
+    assert all(each == theirs - {"loops"} for each in ours)
+
+
 def test_Timer(tmp_path: Path) -> None:
     class Slow(SmallBrain):
         def on_fit_batch_end(self, *_: Any) -> None:

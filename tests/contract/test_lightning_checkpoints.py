@@ -166,6 +166,55 @@ def test_resume_with_validation_in_the_epoch(tmp_path: Path, interval: float) ->
     assert_same(run(tmp_path / "parts", [2, 3, 4, 5, 8], val_check_interval=interval), whole)
 
 
+class Noisy(Points):
+    """Its examples have noise from the generator that dropout draws from."""
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, targets = super().__getitem__(index)
+        return inputs + 0.1 * torch.randn(3), targets
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_start", "on_before_backward", "error"])
+@pytest.mark.parametrize("batch", [1, 3, BATCHES + 1])
+def test_saved_between_the_fetch_of_a_batch_and_its_end(
+    tmp_path: Path, hook: str, batch: int
+) -> None:
+    """The run that goes on fetches it once more, with the same random numbers."""
+    path = tmp_path / "saved.ckpt"
+
+    class Ending(SmallBrain):
+        def compute_objectives(self, predictions: Any, batch: Any, stage: Stage) -> torch.Tensor:
+            if self.ends and stage is Stage.TRAIN and self.optimizer_step + 1 == self.ends:
+                raise Interrupted
+            return super().compute_objectives(predictions, batch, stage)
+
+        ends = 0
+
+    def part(folder: Path, seed: int, **arguments: Any) -> list[torch.Tensor]:
+        ends = batch if arguments.pop("ends", False) else 0
+
+        def save(trainer: Any, *_: Any) -> None:
+            if trainer.global_step + 1 == ends:
+                trainer.save_checkpoint(path)
+                raise Interrupted
+
+        lambdas = {} if hook == "error" else {hook: save}
+        saver = callbacks.OnExceptionCheckpoint(tmp_path, "saved")
+        added = [saver] if hook == "error" else [callbacks.LambdaCallback(**lambdas)]
+        brain = small_brain(folder, Ending, saves=True, callbacks=added)
+        assert isinstance(brain, Ending)
+        brain.ends = ends if hook == "error" else 0
+        torch.manual_seed(seed)
+        data = {**made_by_brain(), "train_set": Noisy()}
+        brain.fit(brain.hparams.counter, **data, **arguments)
+        return weights(brain)
+
+    whole = part(tmp_path / "whole", 7)
+    with pytest.raises(Interrupted):
+        part(tmp_path / "1", 7, ends=True)
+    assert all(map(torch.equal, part(tmp_path / "2", 99, ckpt_path=path), whole))
+
+
 def test_resume_with_two_optimizers_and_a_scheduler(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", [], recipe=TwoOptimizers)
     assert_same(run(tmp_path / "parts", [3, 8, 11], recipe=TwoOptimizers), whole)
