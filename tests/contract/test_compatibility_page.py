@@ -7,15 +7,20 @@ import logging
 import re
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 import speechbrain
 import torch
+from speechbrain.augment.time_domain import AddNoise
 
 import brain_lightning
 from brain_lightning.entry.interop.replacing import our_names_in_speechbrain
+
+from .small_brain import BATCH, Points, SmallBrain, small_brain
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "compatibility.md"
@@ -176,3 +181,46 @@ def test_the_log_says_nothing_of_quirks(tmp_path: Path) -> None:
     assert "quirks" in logs["speechbrain"]
     assert "quirks" not in logs["brain_lightning"]
     assert "Experiment folder" in logs["brain_lightning"]
+
+
+def test_noise_from_files_begins_anew_after_a_resume(tmp_path: Path) -> None:
+    """In each library the same: the module has the iterator, and nobody saves where it is."""
+    rows = ["ID,duration,wav,wav_format,wav_opts"]
+    for number in range(1, 9):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, torch.full((40,), number / 10).numpy(), 16000)
+        rows.append(f"{number},0.0025,{path},wav,")
+    (tmp_path / "noise.csv").write_text("\n".join(rows))
+
+    class Noise(AddNoise):  # type: ignore[misc]
+        def _load_noise_batch(self) -> Any:
+            noises, lengths = super()._load_noise_batch()
+            seen.append(round(float(noises.mean()), 2))
+            return noises, lengths
+
+    class Noisy(SmallBrain):
+        def compute_forward(self, batch: Any, stage: Any) -> torch.Tensor:
+            noisy = self.noise(batch[0], torch.ones(BATCH))
+            return super().compute_forward((noisy, batch[1]), stage)
+
+        def fit_batch(self, batch: Any) -> torch.Tensor:
+            if len(seen) == interrupt_at:
+                raise KeyboardInterrupt
+            return super().fit_batch(batch)
+
+    def noises_of_a_run(folder: Path) -> list[float]:
+        seen.clear()
+        brain = small_brain(folder, Noisy, 1, saves=True, options={"ckpt_interval_steps": 1})
+        brain.noise = Noise(str(tmp_path / "noise.csv"), sorting="original")
+        with suppress(KeyboardInterrupt, SystemExit):
+            brain.fit(brain.hparams.counter, Points(), train_loader_kwargs={"batch_size": BATCH})
+        return list(seen)
+
+    seen: list[float] = []
+    interrupt_at = -1
+    first, second = 0.25, 0.65  # two batches are a pass over the file
+    assert noises_of_a_run(tmp_path / "whole") == [first, second, first, second, first]
+    interrupt_at = 3
+    assert noises_of_a_run(tmp_path / "parts") == [first, second, first]
+    interrupt_at = -1
+    assert noises_of_a_run(tmp_path / "parts") == [first, second]  # the file's second was next
