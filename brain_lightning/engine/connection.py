@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from brain_lightning.engine.optimizer_hooks import OptimizerHooks
     from brain_lightning.engine.resume import Resume
     from brain_lightning.engine.train_log_repeats import RepeatedLines
+    from brain_lightning.engine.unsaved_progress import UnsavedProgress
 
 ATTRIBUTE = "_brain_lightning"
 """The one attribute of a Brain that belongs to the engine."""
@@ -56,6 +57,8 @@ class Connection:
         """What callbacks have in the checkpoint that was recovered last."""
         self.module_counters: ModuleCounters | None = None
         """What the modules counted before the first fit, or None before it."""
+        self.unsaved_progress: UnsavedProgress | None = None
+        """How far objects were before the first fit that the recipe does not save, or None."""
         self.gradient_order: GradientOrder | None = None
         """In which order the first gradients came, or None before the first fit."""
         self.uncounted_steps = 0

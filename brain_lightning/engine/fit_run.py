@@ -35,6 +35,7 @@ from brain_lightning.engine.train_log_repeats import RepeatedLines, sizes_at_the
 from brain_lightning.engine.training_notes import TrainingNotes, restore_notes
 from brain_lightning.engine.training_stage import TrainingStage
 from brain_lightning.engine.uncounted_steps import steps_done
+from brain_lightning.engine.unsaved_progress import UnsavedProgress
 from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
@@ -112,6 +113,8 @@ class FitRun:
         self._resume = connection.resume
         if connection.module_counters is None:
             connection.module_counters = ModuleCounters(self.brain.modules)
+        if connection.unsaved_progress is None:
+            connection.unsaved_progress = UnsavedProgress(self.brain)
         if connection.gradient_order is None:
             known = None if self._resume is None else self._resume.gradient_orders
             connection.gradient_order = GradientOrder(self.brain.modules, known)

@@ -28,6 +28,7 @@ from brain_lightning.engine.module_counters import restore_counters
 from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
 from brain_lightning.engine.shown_rates import show_rates, shown_rates
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
+from brain_lightning.engine.unsaved_progress import restore_progress
 from brain_lightning.ground.failure_board import session_of_group
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import get_rank
@@ -63,6 +64,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "training_notes_of_ranks": ranks.training_notes,
         "module_counters": {},
         "gradient_orders": None,
+        "unsaved_progress": {},
         "callbacks": {},
         "callback_checkpoint": {},
         "shown_rates": shown_rates(brain.checkpointer),
@@ -74,6 +76,9 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     counters = connection_of(brain).module_counters
     if counters is not None:
         state["module_counters"] = counters.changed(brain.modules)
+    progress = connection_of(brain).unsaved_progress
+    if progress is not None:
+        state["unsaved_progress"] = progress.changed(brain)
     if fitting and module is not None:
         if module.fit_run is not None:
             state |= module.fit_run.validation_schedule(module.trainer)
@@ -234,6 +239,7 @@ class Resume:
         show_rates(brain.checkpointer, self._state.get("shown_rates", {}))
         counters = self._own("module_counters_of_ranks", self._state.get("module_counters", {}))
         restore_counters(brain.modules, counters)
+        restore_progress(brain, self._state.get("unsaved_progress", {}))
         gradients = self._state["gradients"]
         for name, parameter in brain.modules.named_parameters():
             if name in gradients:

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import ATTRIBUTE
+from brain_lightning.engine.plain_trees import from_plain, to_plain
 from brain_lightning.ground.loggers import get_logger
-from brain_lightning.ground.stage import Stage
 
 logger = get_logger(__name__)
 
@@ -46,7 +44,7 @@ class TrainingNotes:
         saved = {}
         for name in self._names:
             try:
-                saved[name] = _plain(vars(self._brain)[name])
+                saved[name] = to_plain(vars(self._brain)[name])
             except (KeyError, TypeError) as error:
                 logger.info("brain.%s is not in the checkpoint of a validation: %s", name, error)
         return saved
@@ -55,7 +53,7 @@ class TrainingNotes:
 def restore_notes(brain: BrainProtocol, state: Mapping[str, Any]) -> None:
     """Set the attributes that :meth:`TrainingNotes.state` returned."""
     for name, value in state.items():
-        setattr(brain, name, _from_plain(value, brain.device))
+        setattr(brain, name, from_plain(value, brain.device))
 
 
 def _contents(brain: BrainProtocol) -> dict[str, tuple[Any, list[Any] | None]]:
@@ -77,36 +75,3 @@ def _is_same(now: tuple[Any, list[Any] | None], before: tuple[Any, list[Any] | N
         return False
     parts, earlier = now[1] or [], before[1] or []
     return len(parts) == len(earlier) and all(a is b for a, b in zip(parts, earlier, strict=True))
-
-
-def _plain(value: Any) -> Any:
-    """Return a tree that a file can hold without pickled classes.
-
-    Raises:
-        TypeError: it holds something else.
-    """
-    if isinstance(value, torch.Tensor):
-        return {"tensor": value.detach().cpu(), "on_cpu": value.device.type == "cpu"}
-    if isinstance(value, Stage):
-        return {"stage": value.name}
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if type(value) in (list, tuple):
-        return type(value)(_plain(each) for each in value)
-    if type(value) is dict:
-        return {"pairs": [(_plain(key), _plain(each)) for key, each in value.items()]}
-    if type(value).__module__ == "numpy" and hasattr(value, "item") and value.ndim == 0:
-        return value.item()
-    raise TypeError(f"it holds a {type(value).__name__}")
-
-
-def _from_plain(value: Any, device: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return type(value)(_from_plain(each, device) for each in value)
-    if not isinstance(value, dict):
-        return value
-    if "tensor" in value:
-        return value["tensor"] if value["on_cpu"] else value["tensor"].to(device)
-    if "stage" in value:
-        return Stage[value["stage"]]
-    return {_from_plain(key, device): _from_plain(each, device) for key, each in value["pairs"]}
