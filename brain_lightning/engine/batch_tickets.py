@@ -14,6 +14,7 @@ from typing import Any
 
 from brain_lightning.engine.random_replay import LoaderOrder, Replay, can_be_repeated
 from brain_lightning.parts.checkpoints.random_states import random_states
+from brain_lightning.parts.data.iterations_in_use import driven_by_a_loop
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 
 TICKET = object()
@@ -48,6 +49,7 @@ class BatchTickets:
             keeps_start_states: note the random states with which each stage is begun.
         """
         self.loader = loader
+        driven_by_a_loop(loader)
         self.order = LoaderOrder(loader) if keeps_start_states else None
         self.delivered = 0
         self._iterator: Iterator[Any] | None = None

@@ -17,6 +17,7 @@ from brain_lightning.engine.placement import runs_among_others
 from brain_lightning.ground.ranks import get_rank, is_distributed_initialized
 from brain_lightning.parts.checkpoints.gathering import others_at_hand
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
+from brain_lightning.parts.data.iterations_in_use import iterations_in_use
 
 
 @dataclass
@@ -30,6 +31,8 @@ class RankStates:
     """What each process's modules counted beside their state."""
     training_notes: list[dict[str, Any]] = field(default_factory=list)
     """What the recipe noted on each Brain at the end of TRAIN, for the validation in progress."""
+    iterations: list[list[dict[str, Any]]] = field(default_factory=list)
+    """Where each process's loaders are that parts of the recipe draw from."""
     gradients: dict[str, torch.Tensor] | None = None
     """What waits for a step, of all processes; None when it is the same on all of them."""
 
@@ -72,7 +75,15 @@ def _own_states(brain: BrainProtocol) -> dict[str, Any]:
         "loaders": None if run is None else run.loader_place,
         "module_counters": {} if counters is None else counters.changed(brain.modules),
         "training_notes": {} if run is None else run.training_notes,
+        "iterations": iterations_of_parts(brain),
     }
+
+
+def iterations_of_parts(brain: BrainProtocol) -> list[dict[str, Any]]:
+    """Where loaders are that parts of the recipe draw from while the Brain's own loop trains."""
+    run = connection_of(brain).fit_run
+    # A Trainer of the user's iterates loaders itself.
+    return [] if run is None or run.train_tickets is None else iterations_in_use()
 
 
 def states_of_all_ranks(own: Any) -> list[Any]:

@@ -25,7 +25,11 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.gradient_order import Orders, lay_out
 from brain_lightning.engine.logger_continuation import logger_states
 from brain_lightning.engine.module_counters import restore_counters
-from brain_lightning.engine.rank_states import known_rank_states, set_own_random_states
+from brain_lightning.engine.rank_states import (
+    iterations_of_parts,
+    known_rank_states,
+    set_own_random_states,
+)
 from brain_lightning.engine.shown_rates import show_rates, shown_rates
 from brain_lightning.engine.train_log_repeats import RepeatedLines, train_log_sizes
 from brain_lightning.engine.unsaved_progress import restore_progress
@@ -35,6 +39,7 @@ from brain_lightning.ground.ranks import get_rank
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
 from brain_lightning.parts.checkpoints.sharded_states import is_sharded, shard_if_whole
+from brain_lightning.parts.data.iterations_in_use import let_them_go_on
 
 logger = get_logger(__name__)
 
@@ -65,6 +70,8 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "module_counters": {},
         "gradient_orders": None,
         "unsaved_progress": {},
+        "iterations": iterations_of_parts(brain) if fitting else [],
+        "iterations_of_ranks": ranks.iterations,
         "callbacks": {},
         "callback_checkpoint": {},
         "shown_rates": shown_rates(brain.checkpointer),
@@ -240,6 +247,8 @@ class Resume:
         counters = self._own("module_counters_of_ranks", self._state.get("module_counters", {}))
         restore_counters(brain.modules, counters)
         restore_progress(brain, self._state.get("unsaved_progress", {}))
+        of_main = self._state.get("iterations", []) if get_rank() in (None, 0) else []
+        let_them_go_on(self._own("iterations_of_ranks", of_main))
         gradients = self._state["gradients"]
         for name, parameter in brain.modules.named_parameters():
             if name in gradients:

@@ -35,6 +35,7 @@ from brain_lightning.engine.train_log_forwarding import forwarded_train_logs
 from brain_lightning.engine.train_log_repeats import forget_start
 from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.engine.trainer_configuration import make_trainer, plain_loading
+from brain_lightning.parts.data.iterations_in_use import let_them_go_on
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
 
@@ -97,6 +98,8 @@ def run_fit(
         forget_start(brain, only_if_useless=True)
         set_epoch_in_progress(brain.checkpointer, False)
         connection.repeated_lines = outer_lines
+        if not run.is_inner:
+            let_them_go_on(())
         run.release()
 
 

@@ -25,6 +25,7 @@ from brain_lightning.parts.data.iteration_start import (
     restore_own_generators,
     samplers_of,
 )
+from brain_lightning.parts.data.iterations_in_use import note_iteration, take_waiting
 from brain_lightning.parts.data.loader_options import loader_options
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
 from brain_lightning.parts.data.sampler_states import SamplerStates
@@ -64,6 +65,10 @@ class CountingIterator(Iterator[Any]):
             raise
         self._progress.position += 1
         return batch
+
+    def become(self, other: CountingIterator) -> None:
+        """Hand over what ``other`` would have."""
+        self._batches, self._progress = other._batches, other._progress
 
     def __len__(self) -> int:
         """Return the number of batches in a whole epoch."""
@@ -127,6 +132,8 @@ class SaveableDataLoader(_DataLoader):
     @override
     def __iter__(self) -> CountingIterator:  # type: ignore[override]  # torch names a private class
         """Start an epoch, or go on with the one that a checkpoint was saved in."""
+        if self._progress is None and self._pending is None and not self._is_iterable:
+            self._pending = _progress_from(take_waiting(self) or {"position": None})
         pending, self._pending = self._pending, None
         start = None if pending is None else pending.start
         if start is None:
@@ -140,7 +147,16 @@ class SaveableDataLoader(_DataLoader):
                 batches, position = self._rest_of_epoch(pending, start)
         self._has_workers = self._worker_seed_was_drawn = self._workers_persist
         self._progress = _Progress(position, finished=False, start=start)
-        return CountingIterator(batches, self._progress)
+        iterator = CountingIterator(batches, self._progress)
+        if not self._is_iterable:
+            note_iteration(self, iterator)
+        return iterator
+
+    def go_on(self, iterator: Iterator[Any], state: Mapping[str, Any]) -> None:
+        """Bring ``iterator``, which this loader gave, to where a :meth:`state_dict` was."""
+        assert isinstance(iterator, CountingIterator)
+        self._pending = _progress_from(state)
+        iterator.become(iter(self))
 
     def _whole_epoch(self, start: IterationStart) -> Iterator[Any]:
         if self._resumed_loader is not None:
