@@ -54,6 +54,7 @@ from brain_lightning.engine.optimizers import (
 from brain_lightning.engine.published_metrics import named_loss
 from brain_lightning.engine.quiet import ignore_warnings_about_the_module
 from brain_lightning.engine.recovery_choice import no_recovery
+from brain_lightning.engine.resume import count_fit
 from brain_lightning.engine.test_run import TestRun
 from brain_lightning.engine.trainer_callbacks import callbacks_of, may_save_in_steps
 from brain_lightning.engine.uncounted_steps import steps_done
@@ -179,6 +180,8 @@ class BrainModule(BrainGovernedModule):
         """Call ``on_fit_start``: compile, wrap, create optimizers, recover."""
         connection = connection_of(self.brain)
         connection.resume = None  # only what this fit recovers counts
+        if not self._run.is_inner:
+            count_fit(self.brain.checkpointer)
         saved = self._checkpoint.take()
         if saved is not None:
             self._checkpoint.keep_weights()

@@ -45,6 +45,7 @@ logger = get_logger(__name__)
 
 _numbers = itertools.count()
 _counted: MutableMapping[object, int] = WeakIdKeyDictionary()
+_fits: MutableMapping[object, int] = WeakIdKeyDictionary()
 
 
 def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     ranks = known_rank_states(brain)
     state: dict[str, Any] = {
         "session": session_of(brain.checkpointer),
+        "fit": max(1, fits_begun(brain.checkpointer)),  # what is saved before it belongs to it
         "random_states": random_states(),
         "random_states_of_ranks": ranks.random_states,
         "nonfinite_count": getattr(brain, "nonfinite_count", 0),
@@ -121,13 +123,31 @@ def count_checkpointer(checkpointer: object) -> None:
         _counted[checkpointer] = next(_numbers)
 
 
+def count_fit(checkpointer: object) -> None:
+    """Count a ``fit()`` whose Brain has this checkpointer, when it begins."""
+    if checkpointer is not None:
+        _fits[checkpointer] = fits_begun(checkpointer) + 1
+
+
+def fits_begun(checkpointer: object) -> int:
+    """How many they are by now."""
+    return 0 if checkpointer is None else _fits.get(checkpointer, 0)
+
+
 def resume_from(
     state: Mapping[str, Any] | None, checkpointer: object, end_of_epoch: bool
 ) -> Resume | None:
-    """Return what to resume from, or None where the checkpoint is none of an interrupted run."""
+    """Return what to resume from, or None where the checkpoint is none of an interrupted run.
+
+    Nor is it one to resume from where it was saved in an earlier ``fit()`` of the script than the
+    one in progress: the run that was never interrupted also recovers what it saved before, such as
+    a second Brain what the first one with the same checkpointer saved, and goes on from there with
+    the random numbers of its own.
+    """
     if state is None or state["session"] == session_of(checkpointer):
         return None
-    return Resume(state, end_of_epoch)
+    this_fit = fits_begun(checkpointer)
+    return None if state.get("fit", this_fit) < this_fit else Resume(state, end_of_epoch)
 
 
 def _gradients(brain: BrainProtocol) -> dict[str, torch.Tensor]:
