@@ -100,17 +100,31 @@ class FitValidation:
 
     def validate_late(self, trainer: pl.Trainer, is_epoch_empty: bool) -> None:
         """Call ``_fit_valid`` where the recipe has its own, or where no batch led to validation."""
-        if self._was_in_epoch:
+        ends_by_steps = not is_epoch_empty and self._is_end_of_steps(trainer)
+        if self._was_in_epoch and not ends_by_steps:
             return
         has_data = self.tickets is not None and self.loader is not None
-        due = self.is_left
+        due = ends_by_steps or self.is_left
         if internals.validates_after_epochs(trainer):
             due = internals.validation_is_due(trainer)
-        if self.recipe_validates or (is_epoch_empty and has_data and due):
+        is_missing = (is_epoch_empty or ends_by_steps) and has_data and due
+        if self.recipe_validates or is_missing:
             with stop_iteration_kept():
                 self._brain._fit_valid(
                     valid_set=self.loader, epoch=self._training.epoch, enable=self._bar.enabled
                 )
+
+    def _is_end_of_steps(self, trainer: pl.Trainer) -> bool:
+        """Whether ``optimizer_step_limit`` ends training between two validations by steps.
+
+        SpeechBrain validates there, and recipes save what they have trained.
+        """
+        return (
+            self._counts_epochs
+            and self._brain._optimizer_step_limit_exceeded
+            and not internals.validates_after_epochs(trainer)
+            and self._done_at != internals.total_batches(trainer)
+        )
 
     def run_over(self, trainer: pl.Trainer, loader: Iterable[Any]) -> None:
         """Run Lightning's validation loop over ``loader``: what the default ``_fit_valid`` does."""

@@ -160,6 +160,30 @@ def test_val_interval_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("interval", "validated_at"),
+    [
+        ({"options": {"val_interval_steps": 3}}, [3, 6, 7]),
+        ({"options": {"val_interval_steps": 7}}, [7]),
+        ({"val_check_interval": 3}, [3, 7]),
+        ({"val_check_interval": 2}, [2, 4, 7]),
+        ({}, [5, 7]),
+    ],
+    ids=str,
+)
+def test_the_limit_of_optimizer_steps_ends_with_a_validation(
+    tmp_path: Path, interval: dict[str, Any], validated_at: list[int]
+) -> None:
+    options = {**interval.pop("options", {}), "optimizer_step_limit": 7}
+    brain = fit(counting(tmp_path, saves=True, options=options, **interval))
+    assert brain.validated_at == validated_at
+    assert brain.optimizer_step == 7
+    assert brain.checkpointer.find_checkpoint().meta["end-of-epoch"]
+    again = counting(tmp_path, saves=True, options=options, **interval)
+    fit(again)
+    assert again.optimizer_step == 7
+
+
+@pytest.mark.parametrize(
     ("arguments", "validated_at"),
     [
         ({"val_check_interval": 2}, [2, 4, 7, 9, 12, 14]),
