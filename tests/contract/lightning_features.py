@@ -127,7 +127,7 @@ TRAINER_ARGUMENTS: dict[str, Entry] = {
     "logger": Entry("works", "short names: csv, tensorboard, mlflow, wandb, comet"),
     "max_epochs": Entry("own Trainer", "in `fit()` the epoch counter says it"),
     "max_steps": Entry("works", "ends without validation, as Lightning does; the run option "
-                       "`optimizer_step_limit` validates"),
+                       "`optimizer_step_limit` validates, also where an interval says when"),
     "max_time": WORKS,
     "min_epochs": WORKS,
     "min_steps": WORKS,
