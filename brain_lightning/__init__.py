@@ -14,7 +14,7 @@ from brain_lightning.version import __version__
 
 if TYPE_CHECKING:
     from brain_lightning.engine.brain_module import BrainModule
-    from brain_lightning.engine.fsdp2 import FSDP2
+    from brain_lightning.engine.sharded_modules.fsdp2 import FSDP2
     from brain_lightning.facade.brain import Brain
     from brain_lightning.facade.experiment import create_experiment_directory
     from brain_lightning.ground.process_group import ddp_init_group
@@ -46,7 +46,7 @@ _HOMES = {
     "Checkpointer": "parts.checkpoints.checkpointer",
     "EpochCounter": "parts.epochs.epoch_counter",
     "EpochCounterWithStopper": "parts.epochs.epoch_counter",
-    "FSDP2": "engine.fsdp2",
+    "FSDP2": "engine.sharded_modules.fsdp2",
     "FileTrainLogger": "parts.train_log.file_train_logger",
     "LoopedLoader": "parts.data.looped_loader",
     "PaddedBatch": "parts.data.padded_batch",

@@ -10,24 +10,14 @@ import torch
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from brain_lightning.engine.averaged_weights import load_average
-from brain_lightning.engine.backward_hooks import BackwardHooks
-from brain_lightning.engine.batch_delivery import BatchDelivery
-from brain_lightning.engine.batch_limits import limits_test
-from brain_lightning.engine.batch_tickets import NO_BATCH
 from brain_lightning.engine.brain_governed_module import BrainGovernedModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.checkpoints.lightning_checkpoint import load_recoverables
+from brain_lightning.engine.checkpoints.module_checkpoint import ModuleCheckpoint
+from brain_lightning.engine.checkpoints.recovery_choice import no_recovery
+from brain_lightning.engine.checkpoints.resume import count_fit
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
-from brain_lightning.engine.evaluation_memory import release_metrics
-from brain_lightning.engine.evaluation_pass import EvaluationPass
-from brain_lightning.engine.finetuning import (
-    finetuning_callbacks,
-    groups_of,
-    pass_over_epoch_start,
-)
-from brain_lightning.engine.fit_run import FitRun
-from brain_lightning.engine.lightning_checkpoint import load_recoverables
 from brain_lightning.engine.lightning_internals import (
     StepCounter,
     accumulates,
@@ -36,29 +26,39 @@ from brain_lightning.engine.lightning_internals import (
     set_current_epoch,
     set_logged_step,
 )
-from brain_lightning.engine.module_checkpoint import ModuleCheckpoint
-from brain_lightning.engine.optimization_choice import why_automatic_from, why_automatic_in
-from brain_lightning.engine.optimization_steps import (
+from brain_lightning.engine.logs.published_metrics import named_loss
+from brain_lightning.engine.optimization.averaged_weights import load_average
+from brain_lightning.engine.optimization.backward_hooks import BackwardHooks
+from brain_lightning.engine.optimization.finetuning import (
+    finetuning_callbacks,
+    groups_of,
+    pass_over_epoch_start,
+)
+from brain_lightning.engine.optimization.optimization_steps import (
     AutomaticStep,
     ManualStep,
     OptimizationStep,
     step_outputs,
 )
-from brain_lightning.engine.optimizer_hooks import OptimizerHooks
-from brain_lightning.engine.optimizers import (
+from brain_lightning.engine.optimization.optimizer_hooks import OptimizerHooks
+from brain_lightning.engine.optimization.optimizers import (
     discover_optimizers,
     discover_schedulers,
     leave_out_frozen,
     set_learning_rate,
 )
-from brain_lightning.engine.published_metrics import named_loss
-from brain_lightning.engine.quiet import ignore_warnings_about_the_module
-from brain_lightning.engine.recovery_choice import no_recovery
-from brain_lightning.engine.resume import count_fit
-from brain_lightning.engine.test_run import TestRun
-from brain_lightning.engine.trainer_callbacks import callbacks_of, may_save_in_steps
-from brain_lightning.engine.uncounted_steps import steps_done
-from brain_lightning.engine.users_fit_run import UsersFitRun
+from brain_lightning.engine.optimization.uncounted_steps import steps_done
+from brain_lightning.engine.sharded_evaluation.evaluation_memory import release_metrics
+from brain_lightning.engine.stages.batch_delivery import BatchDelivery
+from brain_lightning.engine.stages.batch_limits import limits_test
+from brain_lightning.engine.stages.batch_tickets import NO_BATCH
+from brain_lightning.engine.stages.evaluation_pass import EvaluationPass
+from brain_lightning.engine.stages.fit_run import FitRun
+from brain_lightning.engine.stages.test_run import TestRun
+from brain_lightning.engine.stages.users_fit_run import UsersFitRun
+from brain_lightning.engine.trainer.optimization_choice import why_automatic_from, why_automatic_in
+from brain_lightning.engine.trainer.quiet import ignore_warnings_about_the_module
+from brain_lightning.engine.trainer.trainer_callbacks import callbacks_of, may_save_in_steps
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from brain_lightning.engine.gradient_order import GradientOrder
-from brain_lightning.engine.interval_checkpoint import IntervalSaver
-from brain_lightning.engine.module_counters import ModuleCounters
-from brain_lightning.engine.published_metrics import publish
+from brain_lightning.engine.checkpoints.interval_checkpoint import IntervalSaver
+from brain_lightning.engine.checkpoints.module_counters import ModuleCounters
+from brain_lightning.engine.logs.published_metrics import publish
+from brain_lightning.engine.processes.gradient_order import GradientOrder
 from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.ground.ranks import ddp_broadcast
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from torch.nn.parallel import DistributedDataParallel
 
     from brain_lightning.engine.brain_module import BrainModule
-    from brain_lightning.engine.fit_run import FitRun
-    from brain_lightning.engine.optimizer_hooks import OptimizerHooks
-    from brain_lightning.engine.resume import Resume
-    from brain_lightning.engine.train_log_repeats import RepeatedLines
-    from brain_lightning.engine.unsaved_progress import UnsavedProgress
+    from brain_lightning.engine.checkpoints.resume import Resume
+    from brain_lightning.engine.checkpoints.unsaved_progress import UnsavedProgress
+    from brain_lightning.engine.logs.train_log_repeats import RepeatedLines
+    from brain_lightning.engine.optimization.optimizer_hooks import OptimizerHooks
+    from brain_lightning.engine.stages.fit_run import FitRun
 
 ATTRIBUTE = "_brain_lightning"
 """The one attribute of a Brain that belongs to the engine."""

@@ -14,27 +14,30 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from brain_lightning.engine.batch_overfitting import FirstBatches
 from brain_lightning.engine.brain_module import BrainModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.checkpoints.lightning_checkpoint import read_checkpoint_file
+from brain_lightning.engine.checkpoints.requeue import (
+    prefer_newest_progress,
+    requeue_without_saving,
+)
 from brain_lightning.engine.connection import connection_of
-from brain_lightning.engine.failures import failures_told
-from brain_lightning.engine.fit_run import FitRun
-from brain_lightning.engine.fit_validation import set_epoch_in_progress
-from brain_lightning.engine.hook_listeners import heard_only_in
-from brain_lightning.engine.joint_step import decides_together
-from brain_lightning.engine.lightning_checkpoint import read_checkpoint_file
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
-from brain_lightning.engine.logger_continuation import LoggerContinuation
-from brain_lightning.engine.progress_bar import StageBar
-from brain_lightning.engine.quiet import ignore_missing_last_checkpoint, quiet_lightning
-from brain_lightning.engine.requeue import prefer_newest_progress, requeue_without_saving
-from brain_lightning.engine.stop_iteration import RecipeStopIteration
-from brain_lightning.engine.test_run import TestRun
-from brain_lightning.engine.train_log_forwarding import forwarded_train_logs
-from brain_lightning.engine.train_log_repeats import forget_start
-from brain_lightning.engine.trainer_callbacks import callbacks_of, saves_on_exception
-from brain_lightning.engine.trainer_configuration import make_trainer, plain_loading
+from brain_lightning.engine.logs.logger_continuation import LoggerContinuation
+from brain_lightning.engine.logs.train_log_forwarding import forwarded_train_logs
+from brain_lightning.engine.logs.train_log_repeats import forget_start
+from brain_lightning.engine.optimization.hook_listeners import heard_only_in
+from brain_lightning.engine.processes.failures import failures_told
+from brain_lightning.engine.processes.joint_step import decides_together
+from brain_lightning.engine.stages.batch_overfitting import FirstBatches
+from brain_lightning.engine.stages.fit_run import FitRun
+from brain_lightning.engine.stages.fit_validation import set_epoch_in_progress
+from brain_lightning.engine.stages.stop_iteration import RecipeStopIteration
+from brain_lightning.engine.stages.test_run import TestRun
+from brain_lightning.engine.trainer.progress_bar import StageBar
+from brain_lightning.engine.trainer.quiet import ignore_missing_last_checkpoint, quiet_lightning
+from brain_lightning.engine.trainer.trainer_callbacks import callbacks_of, saves_on_exception
+from brain_lightning.engine.trainer.trainer_configuration import make_trainer, plain_loading
 from brain_lightning.parts.data.iterations_in_use import let_them_go_on
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 

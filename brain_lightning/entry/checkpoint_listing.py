@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from brain_lightning.engine.converted_checkpoint import saved_from_brain, where
-from brain_lightning.engine.lightning_checkpoint import FILES, KEY, STATE_DICT
+from brain_lightning.engine.checkpoints.converted_checkpoint import saved_from_brain, where
+from brain_lightning.engine.checkpoints.lightning_checkpoint import FILES, KEY, STATE_DICT
 from brain_lightning.entry.conversion import load_lightning_file
 from brain_lightning.parts.checkpoints.checkpoint import METAFNAME, PARAMFILE_EXT, Checkpoint
 from brain_lightning.parts.checkpoints.errors import CheckpointError

@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 
-from brain_lightning.engine.converted_checkpoint import Contents, from_lightning, to_lightning
-from brain_lightning.engine.lightning_checkpoint import read_files, write_files
+from brain_lightning.engine.checkpoints.converted_checkpoint import (
+    Contents,
+    from_lightning,
+    to_lightning,
+)
+from brain_lightning.engine.checkpoints.lightning_checkpoint import read_files, write_files
 from brain_lightning.facade.brain_state_file import read_brain_state, write_brain_state
 from brain_lightning.parts.checkpoints.archive_checksums import find_damaged_entry
 from brain_lightning.parts.checkpoints.checkpoint import (

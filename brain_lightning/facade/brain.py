@@ -15,23 +15,26 @@ import torch
 from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
-from brain_lightning.engine.batch_size_search import with_found_batch_size
-from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
-from brain_lightning.engine.datamodule_loaders import loaders_of
-from brain_lightning.engine.defaults import brain_default, is_overridden
-from brain_lightning.engine.distribution import check_strategy, distribute
-from brain_lightning.engine.finetuning import save_names_of_parameters
-from brain_lightning.engine.gradient_exchange import gradients_kept
-from brain_lightning.engine.lightning_checkpoint import checked_path
-from brain_lightning.engine.nonfinite_losses import patience_exhausted
-from brain_lightning.engine.rank_states import rank_states_known
-from brain_lightning.engine.resume import (
+from brain_lightning.engine.checkpoints.lightning_checkpoint import checked_path
+from brain_lightning.engine.checkpoints.resume import (
     capture_resume_state,
     resume_from,
 )
+from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
+from brain_lightning.engine.defaults import brain_default, is_overridden
+from brain_lightning.engine.optimization.batch_size_search import with_found_batch_size
+from brain_lightning.engine.optimization.finetuning import save_names_of_parameters
+from brain_lightning.engine.optimization.uncounted_steps import restore_uncounted_steps
+from brain_lightning.engine.processes.distribution import check_strategy, distribute
+from brain_lightning.engine.processes.gradient_exchange import gradients_kept
+from brain_lightning.engine.processes.rank_states import rank_states_known
 from brain_lightning.engine.runs import run_evaluate, run_fit, run_validation
-from brain_lightning.engine.sharded_gradients import clip_gradients, nonfinite_gradients
-from brain_lightning.engine.uncounted_steps import restore_uncounted_steps
+from brain_lightning.engine.sharded_modules.sharded_gradients import (
+    clip_gradients,
+    nonfinite_gradients,
+)
+from brain_lightning.engine.stages.datamodule_loaders import loaders_of
+from brain_lightning.engine.stages.nonfinite_losses import patience_exhausted
 from brain_lightning.facade.brain_construction import (
     check_process_group,
     choose_device,

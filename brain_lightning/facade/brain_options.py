@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from brain_lightning.engine.option_translation import OPTION_TRANSLATION, Refused
 from brain_lightning.engine.settings import EngineSettings
-from brain_lightning.engine.trainer_configuration import check_trainer_mapping
+from brain_lightning.engine.trainer.option_translation import OPTION_TRANSLATION, Refused
+from brain_lightning.engine.trainer.trainer_configuration import check_trainer_mapping
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.parts.options.declarations import default_values, is_speechbrain_option
 from brain_lightning.parts.options.resolution import resolve_options

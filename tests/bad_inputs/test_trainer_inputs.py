@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.profilers import SimpleProfiler
 
 from brain_lightning import Brain, BrainModule, Stage, parse_arguments
-from brain_lightning.engine.trainer_configuration import check_trainer_mapping
+from brain_lightning.engine.trainer.trainer_configuration import check_trainer_mapping
 from brain_lightning.ground.errors import OptionError
 
 from ..contract.small_brain import SmallBrain, loader

@@ -142,7 +142,7 @@ def test_tensorboardx_leaves_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Lightning writes with it where tensorboard is not installed."""
     from tensorboard.compat.proto import event_pb2
 
-    from brain_lightning.engine.logger_continuation import _leave_out_from
+    from brain_lightning.engine.logs.logger_continuation import _leave_out_from
 
     added: list[Any] = []
 

@@ -9,7 +9,7 @@ import pytest
 
 from brain_lightning import Brain
 from brain_lightning.engine.connection import connection_of
-from brain_lightning.engine.option_translation import (
+from brain_lightning.engine.trainer.option_translation import (
     OPTION_TRANSLATION,
     BrainAttribute,
     CallbackOption,
@@ -37,7 +37,7 @@ def test_translation_names_something(option: str) -> None:
     if isinstance(translation, TrainerArgument):
         assert set(translation.names) <= TRAINER_ARGUMENTS
     elif isinstance(translation, CallbackOption):
-        from brain_lightning.engine import progress_bar
+        from brain_lightning.engine.trainer import progress_bar
 
         assert issubclass(getattr(progress_bar, translation.callback), pl.Callback)
     elif isinstance(translation, BrainAttribute):

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch import callbacks, profilers
 
 from brain_lightning import Stage, parse_arguments
-from brain_lightning.engine.trainer_configuration import FIXED
+from brain_lightning.engine.trainer.trainer_configuration import FIXED
 from brain_lightning.ground.errors import OptionError
 
 from .ignored_arguments import HERE, TESTS

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from brain_lightning.engine.gradient_order import GradientOrder, lay_out
+from brain_lightning.engine.processes.gradient_order import GradientOrder, lay_out
 
 
 def linear() -> torch.nn.Module:

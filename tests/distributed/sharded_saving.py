@@ -21,7 +21,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import brain_lightning as sb
-from brain_lightning.engine.fsdp2 import FSDP2
+from brain_lightning.engine.sharded_modules.fsdp2 import FSDP2
 from brain_lightning.ground.ranks import ddp_barrier
 from brain_lightning.parts.checkpoints import gathering
 from brain_lightning.parts.checkpoints.sharded_states import is_sharded, whole_state

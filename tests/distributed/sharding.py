@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 import brain_lightning as sb
-from brain_lightning.engine.fsdp2 import FSDP2
+from brain_lightning.engine.sharded_modules.fsdp2 import FSDP2
 from brain_lightning.parts.checkpoints.sharded_states import is_sharded, whole_state
 from tests.distributed.scenarios import still_network
 from tests.parity.small_recipes import HIDDEN, INPUTS, OUTPUTS, Points, Regression, network, sgd

@@ -68,7 +68,7 @@ def test_kept_constants_are_equal_to_ours():
     from speechbrain import core
     from speechbrain.utils import checkpoints
 
-    from brain_lightning.engine.interval_checkpoint import INTRA_EPOCH_CKPT_FLAG
+    from brain_lightning.engine.checkpoints.interval_checkpoint import INTRA_EPOCH_CKPT_FLAG
     from brain_lightning.parts.checkpoints import checkpoint
 
     assert core.INTRA_EPOCH_CKPT_FLAG == INTRA_EPOCH_CKPT_FLAG

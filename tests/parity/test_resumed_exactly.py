@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from brain_lightning.engine.progress_bar import StageBar
+from brain_lightning.engine.trainer.progress_bar import StageBar
 
 from . import interrupted_runs
 from .interrupted_runs import (

@@ -185,8 +185,8 @@ def _wrong_trainer(asked: AskedOptions, nodes: HyperparameterNodes | None) -> It
     if asked.values.get("trainer") is None:
         return
     # Only here is Lightning needed, whose import takes seconds.
-    from brain_lightning.engine.trainer_argument_types import default_of
-    from brain_lightning.engine.trainer_configuration import check_trainer_mapping
+    from brain_lightning.engine.trainer.trainer_argument_types import default_of
+    from brain_lightning.engine.trainer.trainer_configuration import check_trainer_mapping
 
     given = {name for name, value in default_values().items() if asked.get(name) != value}
     trainer = asked.values["trainer"]

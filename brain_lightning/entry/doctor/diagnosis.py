@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brain_lightning.engine.option_translation import OPTION_TRANSLATION, Refused
+from brain_lightning.engine.trainer.option_translation import OPTION_TRANSLATION, Refused
 from brain_lightning.entry.doctor.asked_options import AskedOptions, wrong_run_opts
 from brain_lightning.entry.doctor.brain_classes import BrainClass, brain_classes
 from brain_lightning.entry.doctor.brain_interface import LOOP, METHODS

@@ -1,0 +1,1 @@
+"""What a run saves, and how another one goes on from it."""

@@ -1,0 +1,1 @@
+"""Who steps the optimizers, and the hooks around it."""

@@ -1,0 +1,1 @@
+"""Validation and test shared out over the processes."""

@@ -1,0 +1,1 @@
+"""FSDP2: entries of ``modules`` whose parameters are shared out."""

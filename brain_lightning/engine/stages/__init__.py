@@ -1,0 +1,1 @@
+"""Epochs, stages and batches: a run, step by step."""

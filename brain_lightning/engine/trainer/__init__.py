@@ -1,0 +1,1 @@
+"""The Trainer of a run, and where its arguments come from."""
