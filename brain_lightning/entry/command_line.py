@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from brain_lightning.entry.closed_pipe import show
 from brain_lightning.version import __version__
 
 
@@ -53,11 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     first, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if first in ("-h", "--help"):
-        print(_help())
-        return 0
+        return show(_help())
     if first == "--version":
-        print(f"brain-lightning {__version__}")
-        return 0
+        return show(f"brain-lightning {__version__}")
     if first not in COMMANDS:
         problem = f"there is no command {first!r}" if first else "a command is missing"
         print(f"{_help()}\n\nbrain-lightning: error: {problem}.", file=sys.stderr)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from brain_lightning.entry.closed_pipe import ends_with_its_reader
+
 HELP = """\
 usage: brain-lightning convert SOURCE TARGET
        brain-lightning convert --list PATH
@@ -23,6 +25,7 @@ Damaged checkpoints are refused, and no code in them is run.
 """
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str]) -> int:
     """Convert or list; returns an exit status, 0, 1 (not done) or 2 (wrong command line)."""
     if arguments and arguments[0] in ("-h", "--help"):
@@ -38,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse_usage(f"give {wanted}; {len(paths)} paths were given.")
     try:
         _run([Path(path) for path in paths])
+    except BrokenPipeError:
+        raise
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         print(f"brain-lightning convert: error: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from brain_lightning.entry.closed_pipe import ends_with_its_reader
 from brain_lightning.entry.doctor.asked_options import (
     CommandLine,
     WrongCommandLineError,
@@ -39,6 +40,7 @@ Exit status: 0, 1 when something is refused, 2 when the command line is wrong.
 """
 
 
+@ends_with_its_reader
 def main(arguments: Sequence[str]) -> int:
     """Print the report; returns the exit status."""
     if any(argument in ("-h", "--help") for argument in arguments):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from brain_lightning.entry.closed_pipe import show
 from brain_lightning.entry.launch import start_again_if_asked
 from brain_lightning.entry.run_recipe import (
     RecipeNotFoundError,
@@ -35,8 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     What the recipe raises goes on to the interpreter, whose exit status is as with ``python``.
     """
     if arguments and arguments[0] in ("-h", "--help"):
-        print(HELP, end="")
-        return 0
+        return show(HELP.rstrip())
     if not arguments or arguments[0].startswith("-"):
         found = f"found the option {arguments[0]}" if arguments else "found nothing"
         return _refuse(f"the recipe comes first, then its options; {found} in its place.")

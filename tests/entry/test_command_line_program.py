@@ -1,5 +1,6 @@
 """The program itself, as processes beside `python train.py`."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from brain_lightning import Checkpointer, EpochCounter
+from brain_lightning.entry.closed_pipe import STATUS
 from brain_lightning.entry.command_line import COMMANDS, main
 
 SCRIPT = Path(sys.executable).with_name("brain-lightning")
@@ -144,3 +147,31 @@ def test_version(capsys):
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"brain-lightning {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["doctor", "train.py"],
+        pytest.param(["doctor", "--ranks", "--json"], marks=pytest.mark.long),
+        ["convert", "--list", "CKPT+first"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_goes_is_no_error(tmp_path, arguments):
+    (tmp_path / "train.py").write_text("import speechbrain as sb\n", encoding="utf-8")
+    if arguments[0] == "convert":
+        Checkpointer(tmp_path, {"counter": EpochCounter(1)}).save_checkpoint(name="first")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "brain_lightning", *arguments]
+    try:
+        ended = subprocess.run(
+            command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    finally:
+        os.close(writer)
+
+    assert (ended.returncode, ended.stderr) == (STATUS, "")
