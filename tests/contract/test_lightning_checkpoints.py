@@ -328,6 +328,7 @@ ERRORS = {
     "validation, twice": [(BATCHES + 1, 0), (2, 0)],
     "step, then data": [(3, 0), (0, 10)],
     "data of a first batch": [(0, 2), (0, 2)],
+    "step, then the way back to it, twice": [(4, 0), (0, 6), (0, 2)],
 }
 
 
@@ -337,7 +338,8 @@ def test_on_exception_with_data_that_draw_random_numbers(
 ) -> None:
     def part(folder: Path, error: tuple[int, int], seed: int) -> Noting:
         saver = callbacks.OnExceptionCheckpoint(folder)
-        brain = small_brain(folder, Noting, saves=True, callbacks=[saver])
+        options = {"grad_accumulation_factor": 2}
+        brain = small_brain(folder, Noting, saves=True, options=options, callbacks=[saver])
         assert isinstance(brain, Noting)
         brain.left, unreadable = error
         torch.manual_seed(seed)

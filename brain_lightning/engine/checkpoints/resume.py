@@ -198,6 +198,12 @@ def _callback_checkpoint(module: Any) -> dict[str, Any]:
     return {name: value for name, value in checkpoint.items() if name not in _SAVED_ELSEWHERE}
 
 
+_OF_THE_PROCESS = frozenset(
+    {"session", "fit", "loggers", "callbacks", "callback_checkpoint", "train_logs"}
+)
+"""What is the saving process's own before it has come to where it goes on from, too."""
+
+
 class Resume:
     """A state that was recovered at the start of a fit, and waits for the moment to go on from.
 
@@ -214,6 +220,11 @@ class Resume:
     def is_in_epoch(self) -> bool:
         """Whether the epoch to go on with has begun."""
         return not self._end_of_epoch
+
+    @property
+    def still_to_come(self) -> dict[str, Any]:
+        """What a checkpoint has to have of it that is saved before the run goes on from it."""
+        return {name: self._state[name] for name in self._state.keys() - _OF_THE_PROCESS}
 
     def restore_callbacks(self, trainer: Any) -> None:
         """Give the callbacks their states back, as Lightning does from a checkpoint of its own."""

@@ -79,6 +79,8 @@ class BatchTickets:
         """
         self.delivered = 0 if replay is None else replay.delivered
         self._replay = replay
+        if replay is not None:
+            self.start_states = replay.states
         self._iterator = None
         self._held = _NOTHING
         self._is_exhausted = False
@@ -183,7 +185,6 @@ class BatchTickets:
             return iter(self.loader)
         replay, self._replay = self._replay, None
         assert self.order is not None, "only training is gone on with in its middle"
-        self.start_states = replay.states
         return replay.start(self.loader, self.order)
 
     def place(self, recoverables: Iterable[object]) -> dict[str, Any] | None:

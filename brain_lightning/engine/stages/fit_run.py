@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -102,6 +103,7 @@ class FitRun:
         self.phase = START
         self.average: Any = None
         self._position: FitPosition | None = None
+        self._way_back: tuple[FitPosition | None, Resume] | None = None
         self._loader_resumes = False
         self._states_before_step: dict[str, Any] | None = None
         self._done_before_step = (0, 0)
@@ -210,11 +212,15 @@ class FitRun:
             trainer.should_stop = True
             if self._resume is not None:  # what comes behind this fit draws random numbers too
                 self._resume.before_epoch(self.brain)
+                self._resume = None
 
     # -- what checkpoints have of it ---------------------------------------------------------
 
     def position(self, trainer: pl.Trainer) -> FitPosition:
         """Return where the run is, to be saved in a Lightning checkpoint."""
+        left = self._position if self._way_back is None else self._way_back[0]
+        if left is not None:  # the random states are in what is resumed from
+            return replace(left, random_states=None)
         brain = self.brain
         step = 0
         interrupted_at = self.validation.interrupted_at
@@ -245,9 +251,19 @@ class FitRun:
         )
 
     def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
+        if self.left is not None:
+            return None
         if self.step_in_progress:
             return self._states_before_step
         return self.validation.states_at_start if in_validation else None
+
+    @property
+    def left(self) -> Resume | None:
+        """What the run goes on from, until it has come to where it was left.
+
+        On the way, batches that were done are fetched again; an error then changes nothing.
+        """
+        return self._resume if self._way_back is None else self._way_back[1]
 
     @property
     def _place_of_trainers_loader(self) -> dict[str, Any]:
@@ -286,7 +302,8 @@ class FitRun:
         loaders: list[object] = []
         tickets = self.train_tickets
         # After the TRAIN stage the next epoch is a whole one.
-        ahead = tickets is not None and (self.step_in_progress or tickets.is_ahead)
+        ahead = self.step_in_progress or self.left is not None
+        ahead = ahead or (tickets is not None and tickets.is_ahead)
         if tickets is not None and (ahead or self.phase == VALIDATION):
             loaders.append(tickets.loader)
         if self.validation.tickets is not None and self.validation.stage is not None:
@@ -353,6 +370,8 @@ class FitRun:
         self, trainer: pl.Trainer, resume: Resume | None, position: FitPosition | None
     ) -> None:
         assert self.train_tickets is not None
+        if resume is not None and resume.is_in_epoch:
+            self._way_back = (position, resume)
         replay = self._replay(self.train_tickets, resume, position)
         self._open_tickets(trainer, self.train_tickets, resume, replay)
         if trainer.current_epoch == 0 and self._opened_epochs > 1:
@@ -397,6 +416,7 @@ class FitRun:
         the end of the epoch is found.
         """
         resume.before_first_batch(self.brain)
+        self._way_back = None
         length = None if self.train_tickets is None else self.train_tickets.length()
         validate = partial(internals.run_validation_loop, trainer)
         if length is None or decides_together(trainer):
