@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -21,12 +21,14 @@ from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.lightning_internals import (
     StepCounter,
     accumulates,
+    allow_spike_detection_to_load,
     follow_until_first_average,
     save_by_time,
     set_current_epoch,
     set_logged_step,
 )
 from brain_lightning.engine.logs.published_metrics import named_loss
+from brain_lightning.engine.logs.train_log_forwarding import forward_train_logs
 from brain_lightning.engine.optimization.averaged_weights import load_average
 from brain_lightning.engine.optimization.backward_hooks import BackwardHooks
 from brain_lightning.engine.optimization.finetuning import (
@@ -34,6 +36,7 @@ from brain_lightning.engine.optimization.finetuning import (
     groups_of,
     pass_over_epoch_start,
 )
+from brain_lightning.engine.optimization.learning_rate_search import pass_over_search
 from brain_lightning.engine.optimization.optimization_steps import (
     AutomaticStep,
     ManualStep,
@@ -94,6 +97,7 @@ class BrainModule(BrainGovernedModule):
             "optimizer_hooks",
             "backward_hooks",
             "_after_fit_start",
+            "_train_logs",
             "_after_epoch_start",
         }
     )
@@ -126,7 +130,9 @@ class BrainModule(BrainGovernedModule):
         self._checkpoint = ModuleCheckpoint(self, brain)
         self._delivery = BatchDelivery(self, self._next_batch, settings.move_batch)
         self._suggested_lr: float | None = None
-        self._after_fit_start: Callable[[], None] = _nothing
+        self._is_in_users_trainer = fit_run is None and test_run is None
+        self._train_logs = ExitStack()
+        self._after_fit_start: list[Callable[[], None]] = []
         """What is left to be done when callbacks have heard ``on_fit_start``, once."""
         self._after_epoch_start: Callable[[], None] = _nothing
         """The same of ``on_train_epoch_start``."""
@@ -155,16 +161,16 @@ class BrainModule(BrainGovernedModule):
             self._choose_optimization(connection_of(self.brain).settings.optimization, reason)
         return []
 
-    @property
-    def _is_in_users_trainer(self) -> bool:
-        return (self._fit_run is None or self._fit_run.epochs is None) and self._test_run is None
-
     @override
     def setup(self, stage: str) -> None:
         """Make the run that a Trainer of the user's did not bring."""
         self._running = False
         self._fit_has_started = False
         connection_of(self.brain).enter(self)
+        allow_spike_detection_to_load(self.trainer)
+        if self._is_in_users_trainer:
+            self._train_logs.close()
+            self._train_logs = forward_train_logs(self.brain)
         if stage in ("fit", "validate") and self._fit_run is None:
             self._fit_run = UsersFitRun(self.brain)
         if stage == "predict" and not hasattr(self.brain, "predict_batch"):
@@ -174,6 +180,11 @@ class BrainModule(BrainGovernedModule):
             )
         if stage in ("test", "predict") and self._test_run is None:
             self._test_run = TestRun(self.brain)
+
+    @override
+    def teardown(self, stage: str) -> None:
+        """Let go of the recipe's train loggers."""
+        self._train_logs.close()
 
     @override
     def configure_optimizers(self) -> Any:
@@ -212,6 +223,8 @@ class BrainModule(BrainGovernedModule):
             hooks = OptimizerHooks(self.trainer, self, BrainModule)
             self.optimizer_hooks = hooks if hooks.are_heard else None
             self.backward_hooks = BackwardHooks(self.trainer, self, BrainModule)
+        if not self._is_in_users_trainer and connection_of(self.brain).resume is not None:
+            self._after_fit_start.append(pass_over_search(self.trainer))
         if finetuning_callbacks(self.trainer):
             leave_out_frozen(optimizers)
             self._go_on_finetuning(optimizers)
@@ -222,7 +235,7 @@ class BrainModule(BrainGovernedModule):
         resume = connection_of(self.brain).resume
         if resume is None:
             return
-        self._after_fit_start = groups_of(optimizers)
+        self._after_fit_start.append(groups_of(optimizers))
         if resume.is_in_epoch:
             self._after_epoch_start = pass_over_epoch_start(self.trainer)
 
@@ -264,8 +277,9 @@ class BrainModule(BrainGovernedModule):
         Callbacks that try out a learning rate or a batch size train before this is called.
         """
         self._fit_has_started = True
-        act, self._after_fit_start = self._after_fit_start, _nothing
-        act()
+        acts, self._after_fit_start = self._after_fit_start, []
+        for act in acts:
+            act()
         self._run.before_loaders()
 
     @override
@@ -345,8 +359,11 @@ class BrainModule(BrainGovernedModule):
 
         Lightning calls the module's hook after those of all callbacks.
         """
-        if not self.automatic_optimization:
+        if not isinstance(self._step, AutomaticStep):
             save_by_time(self.trainer)
+        elif self._step.is_pending:
+            # StochasticWeightAveraging has an epoch without backward, for batch norms.
+            self._run.count_batch(self._step.finish())
         self._run.after_batch(self.trainer)
 
     @override

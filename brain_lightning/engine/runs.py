@@ -24,7 +24,7 @@ from brain_lightning.engine.checkpoints.requeue import (
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.lightning_internals import decide_sigterm_together
 from brain_lightning.engine.logs.logger_continuation import LoggerContinuation
-from brain_lightning.engine.logs.train_log_forwarding import forwarded_train_logs
+from brain_lightning.engine.logs.train_log_forwarding import forward_train_logs
 from brain_lightning.engine.logs.train_log_repeats import forget_start
 from brain_lightning.engine.optimization.hook_listeners import heard_only_in
 from brain_lightning.engine.processes.failures import failures_told
@@ -167,7 +167,7 @@ def _start(
         failures_told(brain),
         _plain_keyboard_interrupt(),
         _gradients_off_stay_off(),
-        forwarded_train_logs(brain),
+        forward_train_logs(brain),
     ):
         trainer = make_trainer(brain, connection.settings, bar, recipe_validates)
         if decides_together(trainer):

@@ -50,7 +50,11 @@ CALLBACKS: dict[str, Entry] = {
     ),
     "GradientAccumulationScheduler": Entry("automatic"),
     "LambdaCallback": WORKS,
-    "LearningRateFinder": Entry("automatic", "sets the rate of the optimizer, and of `module.lr`"),
+    "LearningRateFinder": Entry(
+        "automatic",
+        "sets the rate of the optimizer, and of `module.lr`; a `fit()` that goes on from a "
+        "checkpoint does not search again",
+    ),
     "LearningRateMonitor": WORKS,
     "ModelCheckpoint": Entry("works", "all modes; see checkpoints below"),
     "ModelPruning": WORKS,
@@ -59,9 +63,12 @@ CALLBACKS: dict[str, Entry] = {
     "ProgressBar": Entry("works", "takes the place of SpeechBrain's bar"),
     "RichModelSummary": Entry("works", "needs `rich`"),
     "RichProgressBar": Entry("works", "needs `rich`"),
-    "SpikeDetection": WORKS,
+    "SpikeDetection": Entry("works", "after a resume its running mean begins anew"),
     "StochasticWeightAveraging": Entry(
-        "automatic", "`swa_epoch_start` must be a number of epochs; batch norms are not updated"
+        "automatic",
+        "in `fit()` `swa_epoch_start` must be a number of epochs, and batch norms are not updated. "
+        "The average is in the modules when `fit()` returns, and in no checkpoint: save one then, "
+        "if `evaluate()` is to load it",
     ),
     "ThroughputMonitor": Entry("works", "`log_every_n_steps` must be set so that it is reached"),
     "Timer": WORKS,

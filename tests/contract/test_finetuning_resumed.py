@@ -1,4 +1,4 @@
-"""Callbacks that freeze, unfreeze or average: an interrupted run ends with the same weights."""
+"""Callbacks that change or watch what is trained: an interrupted run ends with the same weights."""
 
 from __future__ import annotations
 
@@ -99,6 +99,19 @@ def test_resume(
     resumed = fit(brain_in(tmp_path / "parts", make()), ckpt_path=path)
     assert groups(resumed) == groups(whole)
     assert all(map(torch.equal, weights(resumed), weights(whole)))
+
+
+@pytest.mark.parametrize("kind", ["checkpointer", "ckpt_path"])
+def test_resume_without_another_search(tmp_path: Path, kind: str) -> None:
+    def finder() -> pl.Callback:
+        return callbacks.LearningRateFinder(max_lr=0.5, num_training_steps=20)
+
+    test_resume(tmp_path, finder, [3, 7], kind)
+
+
+@pytest.mark.parametrize("kind", ["checkpointer", "ckpt_path"])
+def test_resume_while_watching_for_spikes(tmp_path: Path, kind: str) -> None:
+    test_resume(tmp_path, lambda: callbacks.SpikeDetection(rtol=100.0), [3, 7], kind)
 
 
 @pytest.mark.parametrize("make", MAKERS[:2], ids=["backbone", "head"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch import callbacks
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
 
-from brain_lightning import BrainModule
+from brain_lightning import BrainModule, FileTrainLogger, Stage
 
 from .small_brain import (
     BATCHES,
@@ -133,6 +135,79 @@ def test_validate_and_test(tmp_path: Path) -> None:
     assert brain.calls == [("start", "VALID"), ("end", "VALID"), ("start", "TEST"), ("end", "TEST")]
 
 
+@pytest.mark.parametrize("tested_before", [False, True])
+def test_what_the_train_logger_gets_is_logged(tmp_path: Path, tested_before: bool) -> None:
+    class Logging(SmallBrain):
+        def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+            super().on_stage_end(stage, stage_loss, epoch)
+            if stage is not Stage.TRAIN:
+                stats = {f"{stage.name.lower()}_stats": {"loss": stage_loss, "PER": 7.0}}
+                self.hparams.train_log.log_stats({"epoch": epoch, "gain": 0.5}, **stats)
+
+    brain = small_brain(tmp_path, Logging)
+    train_log = FileTrainLogger(str(tmp_path / "train_log.txt"))
+    brain.hparams.train_log = train_log
+    module = BrainModule(brain)
+    stops = callbacks.EarlyStopping("valid_PER", patience=1)
+    own = trainer(
+        tmp_path,
+        max_epochs=4,
+        callbacks=[stops],
+        logger=CSVLogger(tmp_path),
+        log_every_n_steps=BATCHES,
+    )
+    if tested_before:
+        own.test(module, loader(8), verbose=False)
+        assert own.callback_metrics["test_PER"] == 7.0
+    own.fit(module, loader(), loader(8))
+    assert own.current_epoch == 2
+    with open(Path(own.log_dir or "") / "metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["valid_PER"]]
+    assert [(row["step"], row["epoch"], row["gain"]) for row in rows] == [
+        (str(BATCHES - 1), "0", "0.5"),
+        (str(2 * BATCHES - 1), "1", "0.5"),
+    ]
+    assert "log_stats" not in vars(train_log)
+    assert len((tmp_path / "train_log.txt").read_text().splitlines()) == 2 + tested_before
+
+
+def test_accumulation_after_a_test_of_the_same_module(tmp_path: Path) -> None:
+    brain = small_brain(tmp_path)
+    module = BrainModule(brain)
+    trainer(tmp_path).test(module, loader(8), verbose=False)
+    own = trainer(tmp_path, accumulate_grad_batches=2, num_sanity_val_steps=0)
+    own.fit(module, loader(), loader(8))
+    assert brain.optimizer_step == 2 * (BATCHES // 2)
+
+
+def test_the_epoch_for_batch_norms_has_its_loss(tmp_path: Path) -> None:
+    """StochasticWeightAveraging adds one, without backward."""
+    averages: list[float] = []
+    ended: list[int] = []
+
+    class Normed(SmallBrain):
+        def on_fit_batch_end(self, *_: Any) -> None:
+            ended.append(self.step)
+
+        def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+            if stage is Stage.TRAIN:
+                averages.append(float(stage_loss))
+
+    brain = small_brain(tmp_path, Normed, dropout=0.0)
+    brain.modules.backbone.append(torch.nn.BatchNorm1d(8))
+    averaging = callbacks.StochasticWeightAveraging(0.01, swa_epoch_start=1)
+    trainer(tmp_path, callbacks=[averaging], num_sanity_val_steps=0).fit(
+        BrainModule(brain), loader(), loader(8)
+    )
+    assert ended == list(range(1, BATCHES + 1)) * 3
+    brain.modules.train()
+    losses = [
+        brain.compute_objectives(brain.compute_forward(batch, Stage.TRAIN), batch, Stage.TRAIN)
+        for batch in loader()
+    ]
+    assert averages[-1] == pytest.approx(sum(loss.item() for loss in losses) / BATCHES)
+
+
 def test_predict(tmp_path: Path) -> None:
     brain = small_brain(tmp_path)
     predictions = trainer(tmp_path).predict(BrainModule(brain), loader(8))
@@ -242,7 +317,10 @@ def test_resume_at_the_end_of_an_epoch(tmp_path: Path, saved: str) -> None:
             num_sanity_val_steps=0,
         )
         torch.manual_seed(7 if ckpt_path is None else 99)
-        own.fit(BrainModule(brain), loader(), loader(8), ckpt_path=ckpt_path, **WEIGHTS_ONLY)
+        module = BrainModule(brain)
+        if ckpt_path is not None:  # to see where it is
+            own.test(module, loader(8), verbose=False)
+        own.fit(module, loader(), loader(8), ckpt_path=ckpt_path, **WEIGHTS_ONLY)
         return brain
 
     whole = run(3)

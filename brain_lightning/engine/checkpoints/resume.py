@@ -7,6 +7,7 @@ it; ours continues as if the run had never been interrupted.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import os
@@ -232,7 +233,7 @@ class Resume:
         for callback in trainer.callbacks:
             state = states.pop(callback.state_key, None)
             if state:
-                callback.load_state_dict(state)
+                callback.load_state_dict(copy.deepcopy(state))  # some take it to pieces
         self._restore_callback_checkpoint(trainer)
         for key in states:
             logger.warning(

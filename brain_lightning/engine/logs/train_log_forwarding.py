@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -15,31 +15,19 @@ from brain_lightning.engine.logs.train_log_repeats import train_loggers
 _STAGES = ("train", "valid", "test")
 
 
-@contextmanager
-def forwarded_train_logs(brain: BrainProtocol) -> Iterator[None]:
-    """Publish, while a run lasts, what the recipe's train loggers are given.
+def forward_train_logs(brain: BrainProtocol) -> ExitStack:
+    """Publish what the recipe's train loggers are given, until what is returned is closed.
 
     ``valid_stats={"WER": 7.0}`` is published as ``valid_WER``, and ``stats_meta`` under its own
     names. A loss that is the stage's own average is left out: it is published anyway.
     """
     connection = connection_of(brain)
-    with ExitStack() as stack:
-        for name, value in train_loggers(brain).items():
-            stack.enter_context(_observed(name, value, connection))
-        yield
-
-
-@contextmanager
-def _observed(name: str, train_logger: Any, connection: Connection) -> Iterator[None]:
-    own = vars(train_logger)
-    if "log_stats" in own:  # observed already, by an outer run
-        yield
-        return
-    train_logger.log_stats = _forwarding(name, train_logger, connection)
-    try:
-        yield
-    finally:
-        del train_logger.log_stats
+    stack = ExitStack()
+    for name, train_logger in train_loggers(brain).items():
+        if "log_stats" not in vars(train_logger):  # else an outer run observes it already
+            train_logger.log_stats = _forwarding(name, train_logger, connection)
+            stack.callback(delattr, train_logger, "log_stats")
+    return stack
 
 
 def _forwarding(name: str, train_logger: Any, connection: Connection) -> Callable[..., Any]:

@@ -7,7 +7,6 @@ names its parameters by number, so it does not say which of them are in which gr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 from weakref import WeakSet
 
@@ -20,12 +19,10 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.checkpoints.lightning_checkpoint import unwrapped_keys
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.optimization.optimizers import discover_optimizers
-from brain_lightning.engine.trainer.trainer_callbacks import callbacks_of
+from brain_lightning.engine.trainer.trainer_callbacks import callbacks_of, pass_over
 
 NAMES = "parameter_names"
 """What a group of a saved optimizer has besides torch's own entries."""
-
-_EPOCH_START = "on_train_epoch_start"
 
 _saving_names: WeakSet[Optimizer] = WeakSet()
 
@@ -73,20 +70,7 @@ def pass_over_epoch_start(trainer: pl.Trainer) -> Callable[[], None]:
     Returns:
         What lets them hear of the next epoch again.
     """
-    callbacks = finetuning_callbacks(trainer)
-    for callback in callbacks:
-        setattr(callback, _EPOCH_START, _pass)
-
-    def hear() -> None:
-        for callback in callbacks:
-            with suppress(AttributeError):
-                delattr(callback, _EPOCH_START)  # the one of the object
-
-    return hear
-
-
-def _pass(*_: Any) -> None:
-    """Do nothing."""
+    return pass_over(finetuning_callbacks(trainer), "on_train_epoch_start")
 
 
 def _parameters(brain: BrainProtocol) -> dict[str, Any]:

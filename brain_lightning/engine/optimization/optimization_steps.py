@@ -100,6 +100,11 @@ class AutomaticStep:
         loss = whole(batch)
         return whole.module.outputs, loss
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a batch's loss was computed and :meth:`finish` not called yet."""
+        return self._pending is not None
+
     def clip(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip and check the gradients, as ``optimizers_step`` does between unscale and step."""
         brain = self._brain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,6 +14,28 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     """Return a Trainer's callbacks, in the order in which they are called."""
     callbacks: list[pl.Callback] = vars(trainer)["callbacks"]  # its class does not declare it
     return callbacks
+
+
+def pass_over(callbacks: Iterable[pl.Callback], hook: str) -> Callable[[], None]:
+    """Keep callbacks from hearing a hook.
+
+    Returns:
+        What lets them hear it again.
+    """
+    kept = list(callbacks)
+    for callback in kept:
+        setattr(callback, hook, _pass)
+
+    def hear() -> None:
+        for callback in kept:
+            with suppress(AttributeError):
+                delattr(callback, hook)  # the one of the object
+
+    return hear
+
+
+def _pass(*_: Any) -> None:
+    """Do nothing."""
 
 
 def saves_on_exception(callbacks: Iterable[Any]) -> bool:
