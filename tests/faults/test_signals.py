@@ -13,6 +13,9 @@ SCRIPT = """
     import os, signal, sys, torch
     from brain_lightning import Brain
 
+    # What a shell starts in the background is told to ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     class Recipe(Brain):
         def compute_forward(self, batch, stage):
             if self.step == 3:
