@@ -41,6 +41,7 @@ from brain_lightning.parts.checkpoints.meta_file import read_meta
 from brain_lightning.parts.checkpoints.recovery import (
     LoadRules,
     choose_whole,
+    main_process_chooses,
     whole_ones_sentence,
 )
 from brain_lightning.parts.checkpoints.selection import (
@@ -305,7 +306,8 @@ class Checkpointer:
     ) -> Checkpoint | None:
         """Load a checkpoint if there is one and return it, or None.
 
-        The main process chooses for all. The arguments say which, as in :meth:`find_checkpoints`.
+        The main process chooses for all, except in an ``evaluate()`` that exchanges nothing. The
+        arguments say which, as in :meth:`find_checkpoints`.
         Without a key the newest is loaded; if it is damaged, the newest whole one, with a warning.
 
         Raises:
@@ -314,7 +316,9 @@ class Checkpointer:
             CheckpointError: it could not be loaded.
         """
         _explain_device(device)
-        choose = main_process_only(self._choose_whole)
+        choose = self._choose_whole
+        if main_process_chooses():
+            choose = main_process_only(choose)
         chosen = choose(importance_key, max_key, min_key, ckpt_predicate)
         if chosen is None:
             logger.info("Would load a checkpoint here, but none found yet.")
