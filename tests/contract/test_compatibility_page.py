@@ -18,6 +18,7 @@ import torch
 from speechbrain.augment.time_domain import AddNoise
 
 import brain_lightning
+from brain_lightning import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from brain_lightning.entry.interop.replacing import our_names_in_speechbrain
 
 from .small_brain import BATCH, Points, SmallBrain, small_brain
@@ -224,3 +225,43 @@ def test_noise_from_files_begins_anew_after_a_resume(tmp_path: Path) -> None:
     assert noises_of_a_run(tmp_path / "parts") == [first, second, first]
     interrupt_at = -1
     assert noises_of_a_run(tmp_path / "parts") == [first, second]  # the file's second was next
+
+
+@register_checkpoint_hooks
+class Counted:
+    def __init__(self) -> None:
+        self.steps = 0
+
+    @mark_as_saver
+    def save(self, path: Path) -> None:
+        path.write_text(str(self.steps))
+
+    @mark_as_loader
+    def load(self, path: Path, end_of_epoch: bool) -> None:
+        self.steps = int(path.read_text())
+
+
+def test_attributes_of_the_recipes_own_begin_anew_after_a_resume(tmp_path: Path) -> None:
+    """What an object with checkpoint hooks keeps goes on, without being a recoverable."""
+
+    class Counting(SmallBrain):
+        steps_done = 0
+        steps_left = -1
+
+        def on_fit_batch_end(self, *_: Any) -> None:
+            self.steps_done += 1
+            self.counted.steps += 1
+            self.steps_left -= 1
+            if self.steps_left == 0:
+                raise KeyboardInterrupt
+
+    def steps_of_a_run(steps_left: int) -> tuple[int, int]:
+        brain = small_brain(tmp_path, Counting, 2, saves=True, options={"ckpt_interval_steps": 1})
+        brain.steps_left, brain.counted = steps_left, Counted()
+        with suppress(KeyboardInterrupt, SystemExit):
+            brain.fit(brain.hparams.counter, Points(), train_loader_kwargs={"batch_size": BATCH})
+        return brain.steps_done, brain.counted.steps
+
+    assert steps_of_a_run(3) == (3, 3)
+    own, counted = steps_of_a_run(-1)
+    assert own == counted - 2 > 0  # the third step was never saved
