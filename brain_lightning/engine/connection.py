@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from brain_lightning.engine.brain_module import BrainModule
     from brain_lightning.engine.checkpoints.resume import Resume
     from brain_lightning.engine.checkpoints.unsaved_progress import UnsavedProgress
+    from brain_lightning.engine.checkpoints.unsaved_training import UnsavedTraining
     from brain_lightning.engine.logs.train_log_repeats import RepeatedLines
     from brain_lightning.engine.optimization.optimizer_hooks import OptimizerHooks
     from brain_lightning.engine.stages.fit_run import FitRun
@@ -59,6 +60,8 @@ class Connection:
         """What the modules counted before the first fit, or None before it."""
         self.unsaved_progress: UnsavedProgress | None = None
         """How far objects were before the first fit that the recipe does not save, or None."""
+        self.unsaved_training: UnsavedTraining | None = None
+        """The same of weights, buffers and optimizers."""
         self.gradient_order: GradientOrder | None = None
         """In which order the first gradients came, or None before the first fit."""
         self.uncounted_steps = 0

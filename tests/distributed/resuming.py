@@ -32,6 +32,11 @@ class KilledError(Exception):
 class Saving(Regression, sb.Brain):
     """Saves at each validation's end and can be killed at a batch."""
 
+    def init_optimizers(self) -> None:
+        super().init_optimizers()
+        if not self.hparams.saves:
+            del self.checkpointer.recoverables["optimizer"]
+
     def fit_batch(self, batch: Any) -> torch.Tensor:
         self.seen = getattr(self, "seen", 0) + 1
         if self.seen == self.hparams.killed_at:
@@ -69,11 +74,16 @@ def without_buffers() -> torch.nn.Module:
 
 
 def weights(
-    folder: Path, killed_at: list[int | None], lightning: bool = False, **options: Any
+    folder: Path,
+    killed_at: list[int | None],
+    lightning: bool = False,
+    saves: bool = True,
+    **options: Any,
 ) -> list[torch.Tensor]:
     """Train three epochs, beginning anew behind each time that the run is killed.
 
-    With ``lightning`` the checkpoints to go on from are those of ``ModelCheckpoint``.
+    With ``lightning`` the checkpoints to go on from are those of ``ModelCheckpoint``. Without
+    ``saves`` neither model nor optimizer is a recoverable.
     """
     rank = torch.distributed.get_rank()
     for number, batch in enumerate(killed_at):
@@ -86,7 +96,8 @@ def weights(
         if "grad_accumulation_factor" in options:
             model = without_buffers()
         counter = sb.EpochCounter(3)
-        checkpointer = sb.Checkpointer(folder, {"model": model, "counter": counter})
+        recoverables = {"counter": counter, **({"model": model} if saves else {})}
+        checkpointer = sb.Checkpointer(folder, recoverables)
         run_opts = {
             "device": "cpu",
             "distributed_backend": "gloo",
@@ -95,7 +106,7 @@ def weights(
             **options,
         }
         saver = ModelCheckpoint(folder / "lightning", every_n_train_steps=2, save_last=True)
-        hparams = {"killed_at": batch}
+        hparams = {"killed_at": batch, "saves": saves}
         trainer = {"callbacks": [saver]} if lightning else None
         brain = Saving({"model": model}, sgd, hparams, run_opts, checkpointer, trainer=trainer)
         try:
@@ -120,6 +131,7 @@ def main(folder: Path) -> None:
         "plain": {},
         "accumulating": {"grad_accumulation_factor": 3},
         "lightning": {"lightning": True},
+        "unsaved": {"saves": False},
     }
     for name, options in settings.items():
         whole = weights(folder / f"{name}-whole", [None], **options)

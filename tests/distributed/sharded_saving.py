@@ -49,6 +49,12 @@ def check(phase: str) -> Callable[[Callable[[Path], Found]], Callable[[Path], Fo
 class Saving(Regression, sb.Brain):
     """Saves at each validation's end, as ``hparams.how`` says."""
 
+    def init_optimizers(self) -> None:
+        super().init_optimizers()
+        if not getattr(self.hparams, "saves", True):
+            for name in ("model", "optimizer"):
+                del self.checkpointer.recoverables[name]
+
     def fit_batch(self, batch: Any) -> torch.Tensor:
         notes = vars(self)
         notes["seen"] = notes.get("seen", 0) + 1
@@ -175,8 +181,12 @@ def interval(folder: Path) -> Found:
     return found
 
 
-def run_cut(folder: Path, killed_at: list[int | None], ckpt: bool, **options: Any) -> Any:
+def run_cut(
+    folder: Path, killed_at: list[int | None], ckpt: bool, saves: bool = True, **options: Any
+) -> Any:
     """Train, beginning anew behind each time that the run is killed.
+
+    Without ``saves`` neither model nor optimizer is a recoverable.
 
     Returns:
         The losses since the last beginning, and the states at the end.
@@ -198,7 +208,7 @@ def run_cut(folder: Path, killed_at: list[int | None], ckpt: bool, **options: An
             FSDP2(wrap=["LSTM"]),
             net,
             epochs=3,
-            hparams={"killed_at": batch},
+            hparams={"killed_at": batch, "saves": saves},
             **({} if ckpt else {"ckpt_interval_steps": 2}),
             **trainer,
             **options,
@@ -218,6 +228,7 @@ def exact_resume(folder: Path) -> Found:
         ("plain", False, {}),
         ("accumulating", False, {"grad_accumulation_factor": 3}),
         ("lightning", True, {}),
+        ("unsaved", False, {"saves": False}),
     ]
     for name, ckpt, options in cases:
         losses, state = run_cut(folder / f"{name}-whole", [None], ckpt, **options)

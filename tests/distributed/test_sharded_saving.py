@@ -78,7 +78,7 @@ def test_interval_checkpoints(sharded_by_two: ShardedRun) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["plain", "accumulating", "lightning"])
+@pytest.mark.parametrize("name", ["plain", "accumulating", "lightning", "unsaved"])
 def test_exact_resume(sharded_by_two: ShardedRun, name: str) -> None:
     # What has accumulated is saved as the mean over the processes: another order of sums.
     tolerance = 1e-6 if name == "accumulating" else 0.0

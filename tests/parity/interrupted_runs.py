@@ -132,6 +132,8 @@ class Setting:
     callbacks: Callable[[], list[Any]] = list
     validates_in_epochs: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
+    recipe: type[Recipe] | None = None
+    saved: tuple[str, ...] = ("first", "second")
 
 
 class Counting(torch.nn.Module):
@@ -152,6 +154,10 @@ class Recipe(Brain):
 
     interrupt_at: int | None = None
     batches = 0
+
+    @staticmethod
+    def further_modules() -> dict[str, torch.nn.Module]:
+        return {}
 
     def _count(self) -> None:
         self.batches += 1
@@ -222,9 +228,8 @@ def run(folder: Path, setting: Setting, interrupt_at: int | None) -> dict[str, A
     except Interrupted:
         return None
     return {
-        **{f"first.{name}": value for name, value in brain.modules.first.state_dict().items()},
-        **{f"second.{name}": value for name, value in brain.modules.second.state_dict().items()},
-        "optimizer": brain.first.state_dict(),
+        **brain.modules.state_dict(),
+        "optimizers": [brain.first.state_dict(), brain.second.state_dict()],
         "step": brain.optimizer_step,
         "log": (folder / "train_log.txt").read_text(),
     }
@@ -239,9 +244,11 @@ def prepared(folder: Path, setting: Setting) -> tuple[Recipe, Any, Any, Any, dic
     second = torch.nn.Linear(8, 2)
     examples = [(torch.randn(4), torch.randn(2)) for _ in range(EXAMPLES)]
     counter = EpochCounter(EPOCHS)
-    recoverables = {"first": first, "second": second, "counter": counter}
-    brain = (InEpochs if setting.validates_in_epochs else Recipe)(
-        {"first": first, "second": second},
+    kind = setting.recipe or (InEpochs if setting.validates_in_epochs else Recipe)
+    modules = {"first": first, "second": second, **kind.further_modules()}
+    recoverables = {"counter": counter, **{name: modules[name] for name in setting.saved}}
+    brain = kind(
+        modules,
         hparams={"train_logger": FileTrainLogger(str(folder / "train_log.txt"), precision=9)},
         run_opts={"noprogressbar": True, "device": "cpu", **setting.options},
         checkpointer=Checkpointer(folder / "save", recoverables),

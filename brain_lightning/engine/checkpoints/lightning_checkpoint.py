@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.checkpoints.resume import capture_resume_state
+from brain_lightning.engine.checkpoints.wrapped_entries import wrapper_prefix
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.parts.checkpoints.gathering import gathered
 from brain_lightning.parts.checkpoints.hook_choice import (
@@ -248,12 +248,6 @@ def _unwrapped_key(key: str, modules: torch.nn.ModuleDict) -> str:
         return key
     entry, _, rest = key[len(_PREFIX) :].partition(".")
     module: Any = dict(modules.items()).get(entry)
-    while (inner := _wrapper_prefix(module)) is not None and rest.startswith(inner):
+    while (inner := wrapper_prefix(module)) is not None and rest.startswith(inner):
         rest, module = rest[len(inner) :], getattr(module, inner[:-1])
     return f"{_PREFIX}{entry}.{rest}"
-
-
-def _wrapper_prefix(module: Any) -> str | None:
-    if isinstance(module, (DistributedDataParallel, DataParallel)):
-        return "module."
-    return "_orig_mod." if "_orig_mod" in getattr(module, "_modules", {}) else None

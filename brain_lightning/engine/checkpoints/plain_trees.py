@@ -30,6 +30,17 @@ def to_plain(value: Any) -> Any:
     raise TypeError(f"it holds a {type(value).__name__}")
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a file can hold it as it is, tensors of any device included."""
+    if isinstance(value, torch.Tensor) or value is None:
+        return True
+    if isinstance(value, dict):
+        return all(is_plain(key) and is_plain(each) for key, each in value.items())
+    if type(value) in (list, tuple):
+        return all(map(is_plain, value))
+    return type(value) in (bool, int, float, str)
+
+
 def from_plain(value: Any, device: Any) -> Any:
     """Return what :func:`to_plain` was given; tensors that were on a device go to ``device``."""
     if isinstance(value, (list, tuple)):

@@ -24,6 +24,7 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.checkpoints.module_counters import restore_counters
 from brain_lightning.engine.checkpoints.shown_rates import show_rates, shown_rates
 from brain_lightning.engine.checkpoints.unsaved_progress import restore_progress
+from brain_lightning.engine.checkpoints.unsaved_training import restore_training
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.logs.logger_continuation import logger_states
 from brain_lightning.engine.logs.train_log_repeats import RepeatedLines, train_log_sizes
@@ -73,6 +74,7 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
         "module_counters": {},
         "gradient_orders": None,
         "unsaved_progress": {},
+        "unsaved_training": {},
         "iterations": iterations_of_parts(brain) if fitting else [],
         "iterations_of_ranks": ranks.iterations,
         "callbacks": {},
@@ -89,6 +91,9 @@ def capture_resume_state(brain: BrainProtocol) -> dict[str, Any]:
     progress = connection_of(brain).unsaved_progress
     if progress is not None:
         state["unsaved_progress"] = progress.changed(brain)
+    training = connection_of(brain).unsaved_training
+    if training is not None:
+        state["unsaved_training"] = training.state(brain, ranks.unsaved_training)
     if fitting and module is not None:
         if module.fit_run is not None:
             state |= module.fit_run.validation_schedule(module.trainer)
@@ -278,6 +283,7 @@ class Resume:
         show_rates(brain.checkpointer, self._state.get("shown_rates", {}))
         counters = self._own("module_counters_of_ranks", self._state.get("module_counters", {}))
         restore_counters(brain.modules, counters)
+        restore_training(brain, self._state.get("unsaved_training", {}))
         restore_progress(brain, self._state.get("unsaved_progress", {}))
         of_main = self._state.get("iterations", []) if get_rank() in (None, 0) else []
         let_them_go_on(self._own("iterations_of_ranks", of_main))

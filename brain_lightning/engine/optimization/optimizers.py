@@ -11,6 +11,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.hyperparameters import hyperparameters_of
 
+_LONGEST = 64
+"""Items of a list up to which optimizers are looked for in it; recipes keep whole data sets."""
+
 
 def discover_optimizers(brain: BrainProtocol) -> list[Optimizer]:
     """Return every optimizer that can be found on a Brain, each once, in a stable order.
@@ -23,6 +26,38 @@ def discover_optimizers(brain: BrainProtocol) -> list[Optimizer]:
         if isinstance(candidate, Optimizer):
             found.setdefault(id(candidate), candidate)
     return list(found.values())
+
+
+def named_optimizers(brain: BrainProtocol) -> dict[str, Optimizer]:
+    """Return where an optimizer is -> the optimizer, each once; in a new process it is there too.
+
+    In ``optimizers_dict``, on the Brain or in its hyperparameters, or in lists and dictionaries
+    that these hold.
+    """
+    found: dict[int, tuple[str, Optimizer]] = {}
+    homes = {
+        "optimizers_dict": brain.optimizers_dict,
+        "brain": vars(brain),
+        "hparams": hyperparameters_of(brain),
+    }
+    for home, values in homes.items():
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            for path, optimizer in _held(value, f"{home}.{name}"):
+                found.setdefault(id(optimizer), (path, optimizer))
+    return dict(found.values())
+
+
+def _held(value: Any, path: str) -> Iterator[tuple[str, Optimizer]]:
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Optimizer):
+        yield path, value
+    elif isinstance(value, dict) and len(value) <= _LONGEST:
+        items = list(value.items())
+    elif isinstance(value, (list, tuple)) and len(value) <= _LONGEST:
+        items = enumerate(value)
+    for key, each in items:
+        if isinstance(each, Optimizer):
+            yield f"{path}.{key}", each
 
 
 def discover_schedulers(brain: BrainProtocol, optimizers: Iterable[Optimizer]) -> list[LRScheduler]:

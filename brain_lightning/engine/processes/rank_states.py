@@ -11,6 +11,7 @@ import torch
 from torch.utils.weak import WeakIdKeyDictionary
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
+from brain_lightning.engine.checkpoints.unsaved_training import UnsavedTraining
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.processes.gradient_exchange import whole_gradients
 from brain_lightning.engine.trainer.placement import runs_among_others
@@ -35,6 +36,8 @@ class RankStates:
     """Where each process's loaders are that parts of the recipe draw from."""
     gradients: dict[str, torch.Tensor] | None = None
     """What waits for a step, of all processes; None when it is the same on all of them."""
+    unsaved_training: dict[str, dict[str, Any]] | None = None
+    """What is sharded of the weights and optimizers that no recoverable saves, whole."""
 
 
 _gathered: MutableMapping[object, RankStates] = WeakIdKeyDictionary()
@@ -59,7 +62,8 @@ def rank_states_known(brain: BrainProtocol, gradients: bool = False) -> Iterator
     if mean is None and gradients:
         mean = _mean_gradients(brain)
     by_kind = {kind: [own[kind] for own in everyones] for kind in everyones[0]}
-    _gathered[brain] = RankStates(**by_kind, gradients=mean)
+    unsaved = UnsavedTraining.sharded_state(brain)
+    _gathered[brain] = RankStates(**by_kind, gradients=mean, unsaved_training=unsaved)
     try:
         with others_at_hand(brain.checkpointer):
             yield

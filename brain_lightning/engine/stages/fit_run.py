@@ -25,6 +25,7 @@ from brain_lightning.engine.checkpoints.requeue import Requeue
 from brain_lightning.engine.checkpoints.resume import Resume
 from brain_lightning.engine.checkpoints.training_notes import TrainingNotes, restore_notes
 from brain_lightning.engine.checkpoints.unsaved_progress import UnsavedProgress
+from brain_lightning.engine.checkpoints.unsaved_training import UnsavedTraining
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.logs.learning_rate_log import LearningRateLog
 from brain_lightning.engine.logs.logger_continuation import LoggerContinuation, write_out
@@ -123,6 +124,7 @@ class FitRun:
             connection.module_counters = ModuleCounters(self.brain.modules)
         if connection.unsaved_progress is None:
             connection.unsaved_progress = UnsavedProgress(self.brain)
+            connection.unsaved_training = UnsavedTraining(self.brain)
         if connection.gradient_order is None:
             known = None if self._resume is None else self._resume.gradient_orders
             connection.gradient_order = GradientOrder(self.brain.modules, known)
