@@ -41,7 +41,7 @@ CALLBACKS: dict[str, Entry] = {
         "all hooks in Lightning's order, around a recipe's own backward and step as well",
     ),
     "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
-    "DeviceStatsMonitor": Entry("works", "on the CPU it needs `psutil`, and says so at the start"),
+    "DeviceStatsMonitor": Entry("works", "on the CPU it needs `psutil`, and says so"),
     "EarlyStopping": Entry("works", "monitors `train_loss`, `valid_loss`, `meta`, `brain.log`"),
     "EMAWeightAveraging": Entry(
         "works",
@@ -57,7 +57,11 @@ CALLBACKS: dict[str, Entry] = {
     ),
     "LearningRateMonitor": WORKS,
     "ModelCheckpoint": Entry("works", "all modes; see checkpoints below"),
-    "ModelPruning": WORKS,
+    "ModelPruning": Entry(
+        "works",
+        "with our Checkpointer. After a port by one line name `brain_lightning.Checkpointer` in the "
+        "YAML file: SpeechBrain's loads nothing into pruned modules",
+    ),
     "ModelSummary": WORKS,
     "OnExceptionCheckpoint": Entry("works", "`fit()` goes on from it by itself"),
     "ProgressBar": Entry("works", "takes the place of SpeechBrain's bar"),
