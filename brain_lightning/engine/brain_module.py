@@ -472,7 +472,6 @@ class BrainModule(BrainGovernedModule):
         """Call ``on_evaluate_start``, unless the Trainer was given a checkpoint to load."""
         self._running = True
         assert self._test_run is not None
-        self._test_run.after_set_up()
         self._recover_for_evaluation()
         set_logged_step(self.trainer, steps_done(self.brain))
         if self._test_run.tickets is not None:

@@ -7,8 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -30,7 +29,6 @@ from brain_lightning.engine.logs.train_log_repeats import forget_start
 from brain_lightning.engine.optimization.hook_listeners import heard_only_in
 from brain_lightning.engine.processes.failures import failures_told
 from brain_lightning.engine.processes.joint_step import decides_together
-from brain_lightning.engine.processes.own_evaluation import evaluates_by_itself
 from brain_lightning.engine.stages.batch_overfitting import FirstBatches
 from brain_lightning.engine.stages.fit_run import FitRun
 from brain_lightning.engine.stages.fit_validation import set_epoch_in_progress
@@ -38,11 +36,8 @@ from brain_lightning.engine.stages.stop_iteration import RecipeStopIteration
 from brain_lightning.engine.stages.test_run import TestRun
 from brain_lightning.engine.trainer.progress_bar import StageBar
 from brain_lightning.engine.trainer.quiet import ignore_missing_last_checkpoint, quiet_lightning
-from brain_lightning.engine.trainer.strategies import InPlaceProcessGroup
 from brain_lightning.engine.trainer.trainer_callbacks import callbacks_of, saves_on_exception
 from brain_lightning.engine.trainer.trainer_configuration import make_trainer, plain_loading
-from brain_lightning.ground.ranks import ddp_barrier
-from brain_lightning.parts.checkpoints.recovery import each_process_chooses
 from brain_lightning.parts.data.iterations_in_use import let_them_go_on
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
@@ -97,7 +92,6 @@ def run_fit(
             ckpt_path=ckpt_path,
             **plain_loading(trainer),
         )
-        _come_together(trainer, brain)
 
     try:
         _start(brain, bar, start, recipe_validates=run.validation.recipe_validates)
@@ -110,13 +104,6 @@ def run_fit(
         if not run.is_inner:
             let_them_go_on(())
         run.release()
-
-
-def _come_together(trainer: pl.Trainer, brain: BrainProtocol) -> None:
-    """Wait until all have saved: afterwards a process may choose a checkpoint by itself."""
-    if decides_together(trainer):
-        connection_of(brain).interval_saver.wait()
-        ddp_barrier()
 
 
 def run_validation(
@@ -155,17 +142,12 @@ def run_evaluate(
     run = TestRun(brain, test_loader, max_key, min_key, bar)
     module = BrainModule(brain, test_run=run)
 
-    by_itself = evaluates_by_itself(brain)
-
     def start(trainer: pl.Trainer) -> None:
         requeue_without_saving(trainer)
-        if by_itself:
-            run.after_set_up = _set_up_alone(trainer)
         trainer.test(module, run.tickets, verbose=False)
 
     try:
-        with each_process_chooses() if by_itself else nullcontext():
-            _start(brain, bar, start, together=not by_itself)
+        _start(brain, bar, start)
     finally:
         run.release()
     return run.average
@@ -176,14 +158,13 @@ def _start(
     bar: StageBar,
     start: Callable[[pl.Trainer], None],
     recipe_validates: bool = False,
-    together: bool = True,
 ) -> None:
     connection = connection_of(brain)
     asked = bool(connection.settings.trainer.get("callbacks"))
     with (
         quiet_lightning(asked),
         _plain_termination(),
-        failures_told(brain, together),
+        failures_told(brain),
         _plain_keyboard_interrupt(),
         _gradients_off_stay_off(),
         forward_train_logs(brain),
@@ -203,15 +184,6 @@ def _start(
         finally:
             bar.close()
         connection.interval_saver.wait()
-
-
-def _set_up_alone(trainer: pl.Trainer) -> Callable[[], None]:
-    """Leave Lightning's exchanges out until the function that is returned is called."""
-    strategy = trainer.strategy
-    if not isinstance(strategy, InPlaceProcessGroup):
-        return lambda: None
-    strategy.sets_up_alone = True
-    return partial(setattr, strategy, "sets_up_alone", False)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import torch
 
 from brain_lightning.ground.errors import OtherProcessError
 from brain_lightning.ground.note_server import NoteServer, leave_notes
-from brain_lightning.ground.waiting_time import get_timeout
+from brain_lightning.ground.process_group import get_timeout
 
 PATIENCE = 2.0
 """Seconds to wait for word of the others, once the connection to one of them is lost."""
@@ -79,14 +79,6 @@ class FailureBoard:
             yield number
         finally:
             self._runs.remove(number)
-
-    @contextmanager
-    def between_runs(self) -> Iterator[int]:
-        """Number what a process does by itself after the runs that were begun together.
-
-        Nobody is ended because of a note about it.
-        """
-        yield -self._runs_begun
 
     def leave(self, run: int, note: Note) -> None:
         """Leave a note about a run with every process."""
@@ -192,12 +184,6 @@ def failure_board() -> FailureBoard:
     if _board is None or _board[0] is not world:
         _board = (world, FailureBoard())
     return _board[1]
-
-
-def known_failure_board() -> FailureBoard | None:
-    """Return the board of the process group if there is one already."""
-    is_there = _board is not None and _board[0] is torch.distributed.group.WORLD
-    return _board[1] if _board is not None and is_there else None
 
 
 def session_of_group() -> str | None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from brain_lightning.ground.process_group import get_timeout
 from brain_lightning.ground.ranks import about_to_wait, ddp_prevent_block, if_main_process
-from brain_lightning.ground.waiting_time import get_timeout
 
 # The group that decides, with the default group that it was made for.
 _group: tuple[object, object] | None = None

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from typing import Any, Protocol
 
 import torch
 
 from brain_lightning.ground.errors import OptionError
-from brain_lightning.ground.failure_board import failure_board
 from brain_lightning.ground.launch_detection import Launch, detect_launch, read_slurm
 from brain_lightning.ground.ranks import (
     get_local_rank,
     get_rank,
     is_distributed_initialized,
 )
-from brain_lightning.ground.waiting_time import get_timeout
 
 BACKENDS = ("nccl", "gloo", "mpi")
+TIMEOUT = datetime.timedelta(hours=2)
+TIMEOUT_VARIABLE = "BRAIN_LIGHTNING_TIMEOUT"
+"""Seconds that a process waits for the others before it gives up."""
 
 
 class Options(Protocol):
@@ -56,8 +58,27 @@ def ddp_init_group(run_opts: Options) -> None:
     if backend == "nccl":
         torch.cuda.set_device(torch.device(f"cuda:{local_rank}"))
     torch.distributed.init_process_group(backend=backend, rank=rank, timeout=get_timeout())
-    if is_distributed_initialized():
-        failure_board()  # now that all are here; an evaluation does not bring them together
+
+
+def get_timeout() -> datetime.timedelta:
+    """Return how long a process waits for the others, from the environment or two hours.
+
+    Raises:
+        ValueError: the variable is no positive number of seconds.
+    """
+    text = os.environ.get(TIMEOUT_VARIABLE)
+    if text is None:
+        return TIMEOUT
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e8:
+        raise OptionError(
+            f"The environment variable {TIMEOUT_VARIABLE} is {text!r}, but must be a number of "
+            "seconds, more than 0: how long a process waits for the others."
+        )
+    return datetime.timedelta(seconds=seconds)
 
 
 def _take_over(launch: Launch | None) -> None:

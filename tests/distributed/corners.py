@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,34 +139,6 @@ def evaluating_inside(folder: Path, rank: int) -> Any:
     arguments = {"test_set": Points(5, 2), "test_loader_kwargs": LOADER}
     alone = sb.run_on_main(brain.evaluate, kwargs=arguments)
     return brain.epochs, inside, alone, digest(brain)
-
-
-@case
-def evaluating_alone(folder: Path, rank: int) -> Any:
-    """The main process tests while the other one waits in nothing, before and after a fit."""
-
-    class Saving(Counting):
-        def at_the_end(self, loss: float, epoch: int) -> None:
-            self.checkpointer.save_and_keep_only(meta={"loss": loss}, min_keys=["loss"])
-
-    def by_main(brain: sb.Brain, name: str) -> Any:
-        done = folder / name
-        if rank == 0:
-            loss = brain.evaluate(Points(5, 2), min_key="loss", test_loader_kwargs={**LOADER})
-            done.with_suffix(".part").write_text(json.dumps(loss))
-            done.with_suffix(".part").rename(done)
-        until = time.monotonic() + 15
-        while not done.exists():
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        return json.loads(done.read_text())
-
-    before = by_main(Counting(modules(), sgd, {}, OPTIONS), "before")
-    brain = fitted(Saving, sb.EpochCounter(2), folder / "save")
-    after = by_main(brain, "after")
-    together = brain.evaluate(Points(5, 2), min_key="loss", test_loader_kwargs={**LOADER})
-    again = fitted(Saving, sb.EpochCounter(3), folder / "save")
-    return before, after, together, digest(again)
 
 
 @case

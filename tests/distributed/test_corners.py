@@ -13,7 +13,6 @@ from .processes import run_ranks
 
 pytestmark = pytest.mark.timeout(150)
 ONE_MACHINE = (
-    "evaluating_alone",
     "early_stopping",
     "stopper",
     "saved_by_the_main_process",
@@ -82,14 +81,6 @@ def test_evaluations_inside_of_a_fit_and_by_one_process(on_one_machine: Found) -
     epochs, inside, alone, _ = first
     assert epochs == 2
     assert inside == alone
-
-
-def test_the_main_process_evaluates_alone(on_one_machine: Found) -> None:
-    """Before anything brought the processes together, too."""
-    first, second = on_one_machine("evaluating_alone")
-    assert first == second
-    before, after, together, _ = first
-    assert after == together != before
 
 
 def test_sharing_draws_no_other_random_numbers(on_one_machine: Found) -> None:

@@ -15,23 +15,18 @@ from brain_lightning.ground.failure_board import (
     Note,
     failure_board,
     is_connection_error,
-    known_failure_board,
     lost,
 )
 from brain_lightning.ground.quick_exit import end_quickly
 
 
 @contextmanager
-def failures_told(brain: BrainProtocol, together: bool = True) -> Iterator[None]:
+def failures_told(brain: BrainProtocol) -> Iterator[None]:
     """Tell the other processes what ends this run, and say whose failure it was.
 
     A process that raises leaves a note and lets its error through. When it ends, the others lose
     the connection to it, or have waited for it too long, and raise an error with what the note
     says; without a note, with what can be found out.
-
-    Args:
-        brain: the recipe.
-        together: whether all processes begin the run together, and may come together for it.
 
     Raises:
         OtherProcessError: another process ended the run.
@@ -41,12 +36,8 @@ def failures_told(brain: BrainProtocol, together: bool = True) -> Iterator[None]
     if not runs_among_others(brain):
         yield
         return
-    board = _board_of_all() if together else known_failure_board()
-    if board is None:
-        with _told_without_board():
-            yield
-        return
-    with board.run() if together else board.between_runs() as run, _told(brain, board, run):
+    board = _board_of_all()
+    with board.run() as run, _told(brain, board, run):
         yield
 
 
@@ -58,19 +49,9 @@ def _board_of_all() -> FailureBoard:
             raise
         raise lost(
             "another process was gone before all came together to train or to evaluate, and its "
-            "output says why. All processes have to call fit(); what one of them does alone "
-            "belongs in run_on_main"
+            "output says why. All processes have to call fit() and evaluate(); what one of them "
+            "does alone belongs in run_on_main"
         ) from error
-
-
-@contextmanager
-def _told_without_board() -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_connection_error(error):
-            raise
-        raise lost("another process is gone, and its output says why") from error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
@@ -43,8 +43,6 @@ class TestRun:
         self.average: Any = 0.0
         self._max_key = max_key
         self._min_key = min_key
-        self.after_set_up: Callable[[], None] = _nothing
-        """Called when Lightning has set the run up."""
         bar = bar or StageBar(False, {})
         self.evaluation = EvaluationPass(brain, Stage.TEST, None, self.tickets, bar)
 
@@ -62,7 +60,3 @@ class TestRun:
     def finish(self, limited: bool) -> None:
         """Close the TEST stage and keep its average loss."""
         self.average = self.evaluation.close(limited)
-
-
-def _nothing() -> None:
-    """Do nothing."""

@@ -67,9 +67,6 @@ class InPlaceProcessGroup(ParallelStrategy):
     is_distributed = True
     """Asked for by Lightning of strategies that are not its own."""
 
-    sets_up_alone = False
-    """Whether Lightning's set-up of a run, in progress, is this process's own business."""
-
     @property
     @override
     def root_device(self) -> torch.device:
@@ -87,13 +84,12 @@ class InPlaceProcessGroup(ParallelStrategy):
     @override
     def barrier(self, name: str | None = None) -> None:
         """Wait for all processes."""
-        if not self.sets_up_alone:
-            ddp_barrier()
+        ddp_barrier()
 
     @override
     def broadcast(self, obj: T, src: int = 0) -> T:
         """Return the object of process ``src``."""
-        return obj if self.sets_up_alone else ddp_broadcast(obj, src)
+        return ddp_broadcast(obj, src)
 
     @override
     def reduce(
@@ -107,7 +103,7 @@ class InPlaceProcessGroup(ParallelStrategy):
         As in Lightning's own strategies the result is written into ``tensor`` too, and what is no
         tensor is returned as it is.
         """
-        if not isinstance(tensor, torch.Tensor) or ddp_prevent_block() or self.sets_up_alone:
+        if not isinstance(tensor, torch.Tensor) or ddp_prevent_block():
             return tensor
         name = reduce_op.lower() if isinstance(reduce_op, str) else reduce_op
         is_mean = name in (None, "mean", "avg", ReduceOp.AVG)  # gloo has no average

@@ -41,7 +41,6 @@ from brain_lightning.parts.checkpoints.meta_file import read_meta
 from brain_lightning.parts.checkpoints.recovery import (
     LoadRules,
     choose_whole,
-    main_process_chooses,
     whole_ones_sentence,
 )
 from brain_lightning.parts.checkpoints.selection import (
@@ -306,8 +305,7 @@ class Checkpointer:
     ) -> Checkpoint | None:
         """Load a checkpoint if there is one and return it, or None.
 
-        The main process chooses for all, except in an ``evaluate()`` that exchanges nothing. The
-        arguments say which, as in :meth:`find_checkpoints`.
+        The main process chooses for all. The arguments say which, as in :meth:`find_checkpoints`.
         Without a key the newest is loaded; if it is damaged, the newest whole one, with a warning.
 
         Raises:
@@ -316,9 +314,7 @@ class Checkpointer:
             CheckpointError: it could not be loaded.
         """
         _explain_device(device)
-        choose = self._choose_whole
-        if main_process_chooses():
-            choose = main_process_only(choose)
+        choose = main_process_only(self._choose_whole)
         chosen = choose(importance_key, max_key, min_key, ckpt_predicate)
         if chosen is None:
             logger.info("Would load a checkpoint here, but none found yet.")

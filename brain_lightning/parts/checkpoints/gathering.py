@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import torch
 
+from brain_lightning.ground.process_group import get_timeout
 from brain_lightning.ground.ranks import (
     called_before_waiting,
     ddp_prevent_block,
     if_main_process,
     is_distributed_initialized,
 )
-from brain_lightning.ground.waiting_time import get_timeout
 from brain_lightning.parts.checkpoints.errors import CheckpointError
 from brain_lightning.parts.checkpoints.hook_choice import ChosenHook
 from brain_lightning.parts.checkpoints.main_process_hooks import (

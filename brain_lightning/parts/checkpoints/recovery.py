@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +14,6 @@ from brain_lightning.parts.checkpoints.errors import (
     MissingParametersError,
 )
 from brain_lightning.parts.checkpoints.integrity import Damage, find_damage
-
-# How many blocks are open in which each process chooses for itself.
-_open_blocks = 0
-
-
-@contextmanager
-def each_process_chooses() -> Iterator[None]:
-    """Let each process recover what it chooses itself, without hearing the main one's choice.
-
-    For a moment at which nobody saves or deletes, so that all choose the same.
-    """
-    global _open_blocks
-    _open_blocks += 1
-    try:
-        yield
-    finally:
-        _open_blocks -= 1
-
-
-def main_process_chooses() -> bool:
-    """Whether the main process chooses for all what is recovered."""
-    return not _open_blocks
 
 
 @dataclass(frozen=True)
