@@ -62,7 +62,9 @@ def convert(source: Path, target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise FileExistsError(f"{target} exists already. Give a name that is free.")
     if not target.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {target.parent} for {target.name}.")
+        raise FileNotFoundError(
+            f"There is no folder {target.parent} for {target.name}. Make it first."
+        )
     if source.is_dir():
         folder_to_file(source, target)
     else:

@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse_usage(f"there is no option {options[0]}.")
     if len(paths) != (1 if listing else 2):
         wanted = "one path after --list" if listing else "a source and a target"
-        return _refuse_usage(f"give {wanted}; {len(paths)} paths were given.")
+        return _refuse_usage(
+            f"give {wanted}; paths given: {len(paths)}. To see what is in a checkpoint: --list PATH."
+        )
     try:
         _run([Path(path) for path in paths])
     except BrokenPipeError:

@@ -37,7 +37,8 @@ NEVER = 2**31 - 1
 """An interval that no run reaches."""
 
 FIXED: dict[str, tuple[Any, str]] = {
-    "max_epochs": (-1, "the epoch counter given to fit() says how many epochs there are"),
+    "max_epochs": (-1, "the epoch counter given to fit() says how many epochs there are: change "
+                       "its limit, such as with --number_of_epochs"),
     "num_sanity_val_steps": (0, "a recipe's hooks must not run on validation data before training"),
     "inference_mode": (False, "recipes may use what they compute in evaluation for training"),
     "use_distributed_sampler": (False, "the samplers are made by Brain.make_dataloader()"),
@@ -78,8 +79,7 @@ def check_trainer_mapping(mapping: Any, given: Container[str] = ()) -> dict[str,
             raise OptionError(f"trainer: lightning.Trainer has no argument {name!r}.{hint}")
         if name in FIXED and mapping[name] != FIXED[name][0]:
             raise OptionError(
-                f"trainer: {name}={mapping[name]!r} cannot be set, it is {FIXED[name][0]!r} here "
-                f"because {FIXED[name][1]}."
+                f"trainer: {name}={mapping[name]!r} cannot be set in Brain.fit(): {FIXED[name][1]}."
             )
         owner = owner_of(name, given)
         if owner is not None and name not in PLACES:
