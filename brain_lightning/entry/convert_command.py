@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if len(paths) != (1 if listing else 2):
         wanted = "one path after --list" if listing else "a source and a target"
         return _refuse_usage(
-            f"give {wanted}; paths given: {len(paths)}. To see what is in a checkpoint: --list PATH."
+            f"give {wanted}; paths given: {len(paths)}. "
+            "To see what is in a checkpoint: --list PATH."
         )
     try:
         _run([Path(path) for path in paths])
