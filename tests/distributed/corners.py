@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,32 @@ def fitted(
 
 def digest(brain: Counting) -> list[float]:
     return [float(each.detach().double().sum()) for each in brain.modules.parameters()]
+
+
+@case
+def saved_in_a_test_before_the_next(folder: Path, rank: int) -> Any:
+    """A recipe saves an average with a made-up metric in TEST, and tests the next set with it."""
+
+    class Averaging(Counting):
+        def on_evaluate_start(self, max_key: Any = None, min_key: Any = None) -> None:
+            super().on_evaluate_start(max_key, min_key)
+            found.append(digest(self))
+
+        def on_stage_end(self, stage: Any, stage_loss: Any, epoch: Any = None) -> None:
+            if stage != sb.Stage.TEST:
+                return
+            if rank == 0:
+                time.sleep(0.5)  # the other one is at the next test by then
+                with torch.no_grad():
+                    for parameter in self.modules.parameters():
+                        parameter.fill_(len(found))
+            self.checkpointer.save_and_keep_only({"score": len(found)}, max_keys=["score"])
+
+    found: list[list[float]] = []
+    brain = fitted(Averaging, sb.EpochCounter(1), folder / "averages")
+    for _ in range(3):
+        brain.evaluate(Points(4), max_key="score", test_loader_kwargs=dict(LOADER))
+    return found
 
 
 @case
@@ -132,11 +159,11 @@ def evaluating_inside(folder: Path, rank: int) -> Any:
 
     class Evaluating(Counting):
         def at_the_end(self, loss: float, epoch: int) -> None:
-            self.tested = self.evaluate(Points(5, 2), test_loader_kwargs=LOADER)
+            self.tested = self.evaluate(Points(5, 2), test_loader_kwargs=dict(LOADER))
 
     brain = fitted(Evaluating, sb.EpochCounter(2))
     inside = brain.tested
-    arguments = {"test_set": Points(5, 2), "test_loader_kwargs": LOADER}
+    arguments = {"test_set": Points(5, 2), "test_loader_kwargs": dict(LOADER)}
     alone = sb.run_on_main(brain.evaluate, kwargs=arguments)
     return brain.epochs, inside, alone, digest(brain)
 
@@ -159,7 +186,7 @@ def random_numbers_behind_an_evaluation(folder: Path, rank: int) -> Any:
             brain = Evaluating(modules(), sgd, {}, {**OPTIONS, "shard_evaluation": shares})
             brain.counts = counts
             torch.manual_seed(rank)
-            brain.evaluate(Points(12), test_loader_kwargs=LOADER)
+            brain.evaluate(Points(12), test_loader_kwargs=dict(LOADER))
             found[f"{shares} {counts}"] = torch.rand(1).item()
     return found
 

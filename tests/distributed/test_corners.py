@@ -20,6 +20,7 @@ ONE_MACHINE = (
     "evaluating_inside",
     "random_numbers_behind_an_evaluation",
     "both_libraries",
+    "saved_in_a_test_before_the_next",
 )
 TWO_MACHINES = ("disk_of_each_once_per_node", "only_the_main_machine_has_one")
 Found = Callable[[str], list[Any]]
@@ -107,3 +108,10 @@ def test_a_machine_without_the_checkpoint_says_so(on_two_machines: Found) -> Non
     assert "process 1 failed" in first[1]
     assert second[0] == "CheckpointError"
     assert "which process 1 does not find" in second[1]
+
+
+def test_a_test_waits_for_what_the_one_before_saved(on_one_machine: Found) -> None:
+    """All go on with the main process's choice: one alone would find what is not there yet."""
+    first, second = on_one_machine("saved_in_a_test_before_the_next")
+    assert first == second
+    assert len({str(each) for each in first}) == 3
