@@ -68,6 +68,36 @@ def digest(brain: Counting) -> list[float]:
 
 
 @case
+def around_the_wrapper(folder: Path, rank: int) -> Any:
+    """A recipe uses parts of a trained entry, or the entry by its name in hparams."""
+
+    class Around(Counting):
+        def compute_forward(self, batch: Any, stage: Any) -> Any:
+            return part_of(self)(batch[0].to(self.device))
+
+    def weights_with(part: Callable[[Any], Any]) -> Any:
+        nonlocal part_of
+        part_of = part
+        torch.manual_seed(1)
+        model = modules()
+        brain = Around(model, sgd, {"model": model["model"]}, OPTIONS)
+        data = Points(12, rank)
+        try:
+            brain.fit(range(1), data, None, None, LOADER)
+        except AttributeError as error:
+            return str(error)
+        return digest(brain)
+
+    part_of: Callable[[Any], Any] = weights_with
+    parts = {
+        "as entry": lambda brain: brain.modules.model,
+        "a part": lambda brain: brain.modules.model.inner,
+        "by hparams": lambda brain: brain.hparams.model,
+    }
+    return {name: weights_with(part) for name, part in parts.items()}
+
+
+@case
 def saved_in_a_test_before_the_next(folder: Path, rank: int) -> Any:
     """A recipe saves an average with a made-up metric in TEST, and tests the next set with it."""
 

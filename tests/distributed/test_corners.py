@@ -21,6 +21,7 @@ ONE_MACHINE = (
     "random_numbers_behind_an_evaluation",
     "both_libraries",
     "saved_in_a_test_before_the_next",
+    "around_the_wrapper",
 )
 TWO_MACHINES = ("disk_of_each_once_per_node", "only_the_main_machine_has_one")
 Found = Callable[[str], list[Any]]
@@ -115,3 +116,13 @@ def test_a_test_waits_for_what_the_one_before_saved(on_one_machine: Found) -> No
     first, second = on_one_machine("saved_in_a_test_before_the_next")
     assert first == second
     assert len({str(each) for each in first}) == 3
+
+
+def test_what_goes_around_the_wrappers_of_ddp(on_one_machine: Found) -> None:
+    """Doctor warns of both: an attribute that is not there, and weights that drift apart."""
+    first, second = on_one_machine("around_the_wrapper")
+
+    assert first["a part"] == second["a part"]
+    assert "has no attribute 'inner'" in first["a part"]
+    assert first["as entry"] == second["as entry"]
+    assert first["by hparams"] != second["by hparams"]

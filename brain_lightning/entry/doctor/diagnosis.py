@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from brain_lightning.engine.trainer.option_translation import OPTION_TRANSLATION
 from brain_lightning.entry.doctor.asked_options import AskedOptions, wrong_run_opts
 from brain_lightning.entry.doctor.brain_classes import BrainClass, brain_classes
 from brain_lightning.entry.doctor.brain_interface import LOOP, METHODS
+from brain_lightning.entry.doctor.ddp_wrapping import Wrapping, judged
+from brain_lightning.entry.doctor.entries_around_ddp import around_ddp
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
 from brain_lightning.entry.doctor.recipe_uses import (
@@ -24,6 +26,7 @@ from brain_lightning.entry.doctor.recipe_uses import (
     recipe_uses,
 )
 from brain_lightning.entry.doctor.source_files import SourceTree
+from brain_lightning.entry.doctor.trained_entries import entries_of_modules
 from brain_lightning.entry.interop.installation import is_speechbrain_installed
 from brain_lightning.entry.interop.replacements import REPLACED
 from brain_lightning.parts.options.declarations import default_values
@@ -160,7 +163,13 @@ def _diagnose_class(
     result.refused += _refused_members(brain, of_class, patched.pop(LOOP, None))
     for construction in made:
         result.refused += _refused_arguments(construction)
+    wrapping = Wrapping()
+    if uses.trains(brain.name):
+        entries = entries_of_modules(nodes, made)
+        wrapping = judged(around_ddp(brain, tree), entries, nodes, tree)
+    result.notes += wrapping.notes
     traits = _traits(brain, of_class, uses, nodes, made, patched)
+    traits = replace(traits, around_wrapper=wrapping.fails)
     mode, why = "manual", "nothing that was asked for needs Lightning to step the optimizer"
     refusal: str | None = None
     try:

@@ -27,6 +27,8 @@ class NamedObject(NamedTuple):
     tag: str
     name: str
     place: Place
+    arguments: tuple[str, ...] = ()
+    """The names of the arguments that are given by name."""
 
 
 @dataclass(eq=False)
@@ -68,7 +70,7 @@ class HyperparameterNodes:
         tag = str(node.tag)
         for kind in _OBJECT_TAGS:
             if tag.startswith(kind):
-                return NamedObject(kind[1:-1], tag[len(kind) :], self.place(node))
+                return self._object(node, kind)
         if tag in ("!ref", "!copy"):
             return self._referenced(str(node.value), seen)
         if isinstance(node, (MappingNode, SequenceNode)):
@@ -76,6 +78,11 @@ class HyperparameterNodes:
         if tag.startswith("!") or getattr(node, "style", None) in ("'", '"', "|", ">"):
             return node.value
         return read_scalar(node.value)
+
+    def _object(self, node: Node, kind: str) -> NamedObject:
+        name = str(node.tag).removeprefix(kind)
+        keys = [str(key.value) for key, _ in node.value] if isinstance(node, MappingNode) else []
+        return NamedObject(kind[1:-1], name, self.place(node), tuple(keys))
 
     def _plain_collection(self, node: MappingNode | SequenceNode, seen: tuple[str, ...]) -> Any:
         if str(id(node)) in seen:
@@ -160,8 +167,7 @@ def _walk(nodes: HyperparameterNodes, node: Node, key: str) -> None:
     tag = str(node.tag)
     for kind in _OBJECT_TAGS:
         if tag.startswith(kind):
-            place = nodes.place(node)
-            nodes.objects.append(NamedObject(kind[1:-1], tag[len(kind) :], place))
+            nodes.objects.append(nodes._object(node, kind))
     if tag == "!PLACEHOLDER":
         nodes.placeholders.append((key, nodes.place(node)))
     elif tag.startswith("!include:"):

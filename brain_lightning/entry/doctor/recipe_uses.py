@@ -79,7 +79,7 @@ def class_uses(brain: BrainClass) -> ClassUses:
     for source, function in brain.functions():
         for node in ast.walk(function):
             if isinstance(node, ast.Attribute):
-                _note_attribute(uses, node, source, _self_name(function), known)
+                _note_attribute(uses, node, source, self_name(function), known)
             if isinstance(node, ast.Call) and _called(node) == "backward":
                 uses.backward.append(source.place(node))
     uses.reads -= {LOOP}
@@ -106,7 +106,8 @@ def _note_attribute(
             uses.replaced_on_objects.setdefault(node.attr, source.place(node))
 
 
-def _self_name(function: Function) -> str:
+def self_name(function: Function) -> str:
+    """Return the name that a method has for its object, "" for none."""
     arguments = [*function.args.posonlyargs, *function.args.args]
     return arguments[0].arg if arguments else ""
 
@@ -301,10 +302,10 @@ def _plain(node: ast.expr, source: SourceFile, tree: SourceTree) -> Any:
         return [_plain(item, source, tree) for item in node.elts]
     if isinstance(node, ast.Call):
         meaning = tree.meaning(node.func, source)
-        if isinstance(meaning, str):
-            return NamedObject("new", meaning, source.place(node))
-        if isinstance(meaning, ClassFound):
-            return NamedObject("new", meaning.definition.name, source.place(node))
+        if meaning is not None:
+            name = meaning if isinstance(meaning, str) else meaning.definition.name
+            keys = tuple(each.arg for each in node.keywords if each.arg is not None)
+            return NamedObject("new", name, source.place(node), keys)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):

@@ -251,12 +251,27 @@ class SourceTree:
         Args:
             name: a dotted name, as in a YAML tag, or the name of a class in the script.
         """
-        found = self._look_up(tuple(name.split(".")), self.script, 0)
-        if isinstance(found, str):
-            found = self._look_up_imported(_Import(tuple(name.split(".")), 0), self.script, 0)
         names: set[str] = set()
-        self._add_names(found, names)
+        self._add_names(self._named(name), names)
         return names
+
+    def class_named(self, name: str) -> ClassFound | None:
+        """Return the class of the recipe, or of a package, that a YAML tag names.
+
+        Args:
+            name: a dotted name, as in a YAML tag, or the name of a class in the script.
+        """
+        found = self._named(name)
+        if isinstance(found, ClassFound):
+            return found
+        return self.installed_class(found) if "." in found else None
+
+    def _named(self, name: str) -> Meaning:
+        parts = tuple(name.split("."))
+        found = self._look_up(parts, self.script, 0)
+        if isinstance(found, str):
+            return self._look_up_imported(_Import(parts, 0), self.script, 0)
+        return found
 
     def _add_names(self, meaning: Meaning, names: set[str]) -> None:
         name = meaning.rpartition(".")[2] if isinstance(meaning, str) else meaning.definition.name

@@ -21,6 +21,8 @@ class RecipeTraits:
     """Where an optimizer is made before the Brain prepares its modules, "" if none is."""
     connects: bool = True
     """Whether the recipe, or the launcher for it, makes the process group."""
+    around_wrapper: str = ""
+    """What of a trainable entry is used that DDP's wrapper does not have, with places."""
 
 
 def placed(names: Mapping[str, str]) -> str:

@@ -39,6 +39,15 @@ def _connected(recipe: RecipeTraits) -> str | None:
     )
 
 
+def _through_the_wrapper(recipe: RecipeTraits) -> str | None:
+    if not recipe.around_wrapper:
+        return None
+    return (
+        f"{recipe.around_wrapper} would not be there: the wrapper around a trainable entry has its "
+        "forward() alone, in SpeechBrain too. Let forward() do it, or use fsdp2"
+    )
+
+
 def _one_backward(recipe: RecipeTraits) -> str | None:
     if "fit_batch" in recipe.overrides:
         return (
@@ -71,7 +80,9 @@ DDP, WHOLE_MODULE_DDP, FSDP2, DEEPSPEED = "ddp", "whole_module_ddp", "fsdp2", "d
 STRATEGY_RULES: Mapping[str, StrategyRules] = MappingProxyType(
     {
         DDP: StrategyRules(
-            "DDP", "each trainable entry of modules is wrapped on its own", (_connected,)
+            "DDP",
+            "each trainable entry of modules is wrapped on its own",
+            (_connected, _through_the_wrapper),
         ),
         WHOLE_MODULE_DDP: StrategyRules(
             "DDP, whole",
