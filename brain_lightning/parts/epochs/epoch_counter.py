@@ -74,7 +74,8 @@ class EpochCounterWithStopper(EpochCounter):
 
     Its checkpoint file holds the epoch, which is all that SpeechBrain's Checkpointer saves and
     reads of a stopper (the method that saves the rest is not registered there). The best score and
-    whether to stop are in a file beside it, ``<name>.ckpt.stopper``.
+    whether to stop are in a file beside it, ``<name>.ckpt.stopper``. Only a stopper that has judged
+    no metric yet takes them from there; any other goes by what it has seen, as SpeechBrain's does.
 
     Args:
         limit: the last epoch.
@@ -102,6 +103,7 @@ class EpochCounterWithStopper(EpochCounter):
         self.min_delta = 1e-6
         self.sign = 1 if direction == "min" else -1
         self.best_score = self.sign * float("inf")
+        self._has_judged = False
 
     @override
     def __next__(self) -> int:
@@ -115,6 +117,7 @@ class EpochCounterWithStopper(EpochCounter):
 
         A metric is better than the best so far when it beats it by ``min_delta``, relative to it.
         """
+        self._has_judged = True
         if self.current <= self.limit_warmup:
             return
         threshold = (1 - self.min_delta) * self.best_score
@@ -148,6 +151,9 @@ class EpochCounterWithStopper(EpochCounter):
     def _recover(self, path: str | Path, end_of_epoch: bool = True, device: object = None) -> None:
         del device  # older recipes pass one; there is nothing to put on it
         state = _read_stopper_state(path)
+        if self._has_judged:
+            # evaluate() loads the best checkpoint, and recipes save before update_metric().
+            state = {"current_epoch": state["current_epoch"]}
         current = state["current_epoch"]
         self.current = current if end_of_epoch else current - 1
         self.best_limit = state.get("best_epoch", self.best_limit)

@@ -88,6 +88,20 @@ def test_a_stopped_stopper_stays_stopped(tmp_path):
         assert again.should_stop is stays
 
 
+@pytest.mark.parametrize("module", [EpochCounterWithStopper, theirs.EpochCounterWithStopper])
+def test_a_stopper_that_has_judged_keeps_what_it_knows_when_it_loads(tmp_path, module):
+    # evaluate() loads the best checkpoint, and recipes save before they call update_metric().
+    counter = module(9, 1, 0, "min")
+    checkpointer_of_counter = Checkpointer(tmp_path, {"counter": counter})
+    for _ in counter:
+        checkpointer_of_counter.save_checkpoint()
+        counter.update_metric(1.0)
+    checkpointer_of_counter.recover_if_possible()
+    assert counter.current == 2
+    assert counter.should_stop
+    assert (counter.best_limit, counter.best_score) == (1, 1.0)
+
+
 def test_the_mapping_that_speechbrains_stopper_writes_itself_is_read(tmp_path):
     saved = theirs.EpochCounterWithStopper(5, 2, 0, "max")
     next(saved)
