@@ -8,6 +8,8 @@ from typing import Any
 import lightning.pytorch as pl
 from typing_extensions import Self, override
 
+from brain_lightning.engine.stages.evaluation_trials import EvaluationTrials
+
 
 class BrainGovernedModule(pl.LightningModule):
     """The hooks by which Lightning would do what Brain does, at moments that are not Brain's.
@@ -22,10 +24,12 @@ class BrainGovernedModule(pl.LightningModule):
         """Begin as a module that runs nothing."""
         super().__init__()
         self._running = False
+        self._trials = EvaluationTrials()
 
     @override
     def on_validation_model_eval(self) -> None:
-        """The VALID stage does it, after ``on_stage_start``."""
+        """Switch nothing: the VALID stage does it, after ``on_stage_start``."""
+        self._trials.prepare()
 
     @override
     def on_validation_model_train(self) -> None:
@@ -37,7 +41,8 @@ class BrainGovernedModule(pl.LightningModule):
 
     @override
     def on_test_model_eval(self) -> None:
-        """The TEST stage does it, after ``on_stage_start``."""
+        """Switch nothing: the TEST stage does it, after ``on_stage_start``."""
+        self._trials.prepare()
 
     @override
     def on_test_model_train(self) -> None:
@@ -45,7 +50,8 @@ class BrainGovernedModule(pl.LightningModule):
 
     @override
     def on_predict_model_eval(self) -> None:
-        """``on_predict_epoch_start`` does it."""
+        """Switch nothing: ``on_predict_epoch_start`` does it."""
+        self._trials.prepare()
 
     @override
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import ModelPruning
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -56,12 +57,18 @@ from brain_lightning.engine.stages.batch_delivery import BatchDelivery
 from brain_lightning.engine.stages.batch_limits import limits_test
 from brain_lightning.engine.stages.batch_tickets import NO_BATCH
 from brain_lightning.engine.stages.evaluation_pass import EvaluationPass
+from brain_lightning.engine.stages.evaluation_trials import EvaluationTrials
 from brain_lightning.engine.stages.fit_run import FitRun
 from brain_lightning.engine.stages.test_run import TestRun
 from brain_lightning.engine.stages.users_fit_run import UsersFitRun
 from brain_lightning.engine.trainer.optimization_choice import why_automatic_from, why_automatic_in
 from brain_lightning.engine.trainer.quiet import ignore_warnings_about_the_module
-from brain_lightning.engine.trainer.trainer_callbacks import callbacks_of, may_save_in_steps
+from brain_lightning.engine.trainer.trainer_callbacks import (
+    callbacks_of,
+    may_save_in_steps,
+    require_packages,
+)
+from brain_lightning.parts.checkpoints.pruned_modules import prune_when_loading
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 
 
@@ -166,8 +173,16 @@ class BrainModule(BrainGovernedModule):
         """Make the run that a Trainer of the user's did not bring."""
         self._running = False
         self._fit_has_started = False
+        self._trials = EvaluationTrials()
+        self._steps = None
+        self._checkpoint.take()  # what a run before this one was given and did not need
+        self._after_epoch_start()
+        self._after_fit_start, self._after_epoch_start = [], _nothing
         connection_of(self.brain).enter(self)
         allow_spike_detection_to_load(self.trainer)
+        require_packages(self.trainer)
+        if any(isinstance(each, ModelPruning) for each in callbacks_of(self.trainer)):
+            prune_when_loading(self.brain.modules)  # SpeechBrain's Checkpointer knows nothing of it
         if self._is_in_users_trainer:
             self._train_logs.close()
             self._train_logs = forward_train_logs(self.brain)
@@ -223,8 +238,8 @@ class BrainModule(BrainGovernedModule):
             hooks = OptimizerHooks(self.trainer, self, BrainModule)
             self.optimizer_hooks = hooks if hooks.are_heard else None
             self.backward_hooks = BackwardHooks(self.trainer, self, BrainModule)
-        if not self._is_in_users_trainer and connection_of(self.brain).resume is not None:
-            self._after_fit_start.append(pass_over_search(self.trainer))
+        if connection_of(self.brain).resume is not None:
+            self._after_fit_start.append(pass_over_search(self.trainer, self))
         if finetuning_callbacks(self.trainer):
             leave_out_frozen(optimizers)
             self._go_on_finetuning(optimizers)
@@ -237,7 +252,7 @@ class BrainModule(BrainGovernedModule):
             return
         self._after_fit_start.append(groups_of(optimizers))
         if resume.is_in_epoch:
-            self._after_epoch_start = pass_over_epoch_start(self.trainer)
+            self._after_epoch_start = pass_over_epoch_start(self.trainer, self)
 
     @property
     def lr(self) -> float | None:
@@ -439,7 +454,11 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_validation_start(self) -> None:
         """See that validation is not run on an average of nothing."""
+        self._trials.start()
         follow_until_first_average(self.trainer, self)
+        if self.trainer.state.fn == "validate":
+            self._run.is_trial = self._trials.is_trial
+            self._take_recoverables()
 
     @override
     def on_validation_epoch_start(self) -> None:
@@ -472,6 +491,7 @@ class BrainModule(BrainGovernedModule):
         """Call ``on_evaluate_start``, unless the Trainer was given a checkpoint to load."""
         self._running = True
         assert self._test_run is not None
+        self._trials.start()
         self._recover_for_evaluation()
         set_logged_step(self.trainer, steps_done(self.brain))
         if self._test_run.tickets is not None:
@@ -479,11 +499,17 @@ class BrainModule(BrainGovernedModule):
 
     def _recover_for_evaluation(self) -> None:
         assert self._test_run is not None
-        saved = self._checkpoint.take()
+        if self._trials.is_trial:
+            return
         connection = connection_of(self.brain)
         connection.written_by_callbacks = None
         self._test_run.start(recover=self.trainer.ckpt_path is None)
         load_average(self, self.brain.modules, connection.written_by_callbacks)
+        self._take_recoverables()
+
+    def _take_recoverables(self) -> None:
+        """Load what else there is in a checkpoint whose weights Lightning has loaded."""
+        saved = None if self._trials.is_trial else self._checkpoint.take()
         if saved is not None:
             load_recoverables(saved, self.brain, end_of_epoch=True)
 
@@ -502,6 +528,9 @@ class BrainModule(BrainGovernedModule):
     def on_test_epoch_end(self) -> None:
         """Close the TEST stage."""
         assert self._test_run is not None
+        if self._trials.is_trial:
+            self._test_run.evaluation.abandon()
+            return
         self._test_run.finish(limited=limits_test(self.trainer))
         self._log_losses(named_loss("test_loss", self._test_run.average))
 
@@ -515,6 +544,7 @@ class BrainModule(BrainGovernedModule):
     @override
     def on_predict_start(self) -> None:
         """Recover as for a test."""
+        self._trials.start()
         self._recover_for_evaluation()
 
     @override
@@ -542,6 +572,9 @@ class BrainModule(BrainGovernedModule):
         Raises:
             ValueError: the checkpoint was not saved from a Brain, or has its weights only.
         """
+        if self._trials.may_come:  # a callback takes back what it tried an evaluation with
+            self._checkpoint.read_weights(checkpoint)
+            return
         resumes = self.trainer.state.fn == "fit" and not self._is_in_users_trainer
         loads_late = self.trainer.strategy.restore_checkpoint_after_setup
         if resumes and loads_late and self.trainer.ckpt_path is not None:

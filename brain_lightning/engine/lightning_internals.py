@@ -16,7 +16,13 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import ModelCheckpoint, SpikeDetection
+from lightning.pytorch.callbacks import (
+    DeviceStatsMonitor,
+    LearningRateFinder,
+    ModelCheckpoint,
+    SpikeDetection,
+    device_stats_monitor,
+)
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
@@ -365,6 +371,25 @@ def allow_spike_detection_to_load(trainer: pl.Trainer) -> None:
     for callback in vars(trainer)["callbacks"]:
         if isinstance(callback, SpikeDetection) and not hasattr(callback, "running"):
             callback.running = callback.running_mean  # type: ignore[attr-defined]
+
+
+def is_tuners(finder: LearningRateFinder) -> bool:
+    """Whether ``Tuner.lr_find`` has made the callback, for a search and no training.
+
+    Why: the Tuner gives the Trainer a callback like any other. Names: ``_early_exit`` of it.
+    """
+    return finder._early_exit
+
+
+def wants_psutil(monitor: DeviceStatsMonitor, device: torch.device) -> bool:
+    """Whether the callback will look for a package that is not installed.
+
+    Why: with ``cpu_stats=True`` it does not look before the first batch.
+    Names: ``_cpu_stats`` of it, ``_PSUTIL_AVAILABLE`` of its module.
+    """
+    wanted = monitor._cpu_stats
+    wanted = device.type == "cpu" if wanted is None else wanted
+    return wanted and not vars(device_stats_monitor)["_PSUTIL_AVAILABLE"]
 
 
 def run_validation_loop(trainer: pl.Trainer) -> None:

@@ -31,3 +31,6 @@ class EngineSettings:
 
     val_interval_steps: int = 0
     """Validate every so many training batches; 0 means after each epoch."""
+
+    shows_no_bars: bool = False
+    """``noprogressbar`` was given as a run option, so on the command line."""

@@ -10,11 +10,17 @@ from brain_lightning.engine.settings import EngineSettings
 from brain_lightning.engine.trainer.option_translation import OPTION_TRANSLATION, Refused
 from brain_lightning.engine.trainer.trainer_configuration import check_trainer_mapping
 from brain_lightning.ground.errors import OptionError
-from brain_lightning.parts.options.declarations import default_values, is_speechbrain_option
-from brain_lightning.parts.options.resolution import resolve_options
+from brain_lightning.parts.options.declarations import (
+    default_values,
+    is_speechbrain_option,
+    option_fields,
+)
+from brain_lightning.parts.options.resolution import given_for_the_run, resolve_options
 from brain_lightning.parts.options.run_options import RunOptions
 
-_SETTINGS = tuple(field.name for field in dataclasses.fields(EngineSettings))
+_SETTINGS = tuple(
+    field.name for field in dataclasses.fields(EngineSettings) if field.name in option_fields()
+)
 
 
 def apply_options(
@@ -36,7 +42,8 @@ def apply_options(
     settings = {name: values[name] for name in _SETTINGS}
     given = {name for name, value in default_values().items() if values[name] != value}
     settings["trainer"] = check_trainer_mapping(settings["trainer"], given)
-    return EngineSettings(**settings)
+    shows_no_bars = values["noprogressbar"] and "noprogressbar" in given_for_the_run(run_opts)
+    return EngineSettings(**settings, shows_no_bars=shows_no_bars)
 
 
 def _refuse(values: Mapping[str, Any]) -> None:

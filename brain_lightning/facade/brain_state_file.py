@@ -5,12 +5,12 @@ What an exact resume needs besides is in a file beside it, which SpeechBrain doe
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from brain_lightning.ground.caller_warnings import warn_caller
 from brain_lightning.parts.checkpoints.checkpoint import METAFNAME
 
 
@@ -32,9 +32,8 @@ def read_brain_state(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"step", "avg_train_loss"} <= state.keys():
         raise ValueError(f"{path} does not hold the step and avg_train_loss of a Brain.")
     if "optimizer_step" not in state:
-        warnings.warn(
-            f"{path} has no optimizer_step, as old checkpoints have none; its step is taken.",
-            stacklevel=2,
+        warn_caller(
+            f"{path} has no optimizer_step, as old checkpoints have none; its step is taken."
         )
         state["optimizer_step"] = state["step"]
     return state

@@ -41,7 +41,7 @@ CALLBACKS: dict[str, Entry] = {
         "all hooks in Lightning's order, around a recipe's own backward and step as well",
     ),
     "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
-    "DeviceStatsMonitor": Entry("works", "on the CPU it needs `psutil`, and says so"),
+    "DeviceStatsMonitor": Entry("works", "for what the CPU does it needs `psutil`, and says so before training"),
     "EarlyStopping": Entry("works", "monitors `train_loss`, `valid_loss`, `meta`, `brain.log`"),
     "EMAWeightAveraging": Entry(
         "works",
@@ -53,18 +53,18 @@ CALLBACKS: dict[str, Entry] = {
     "LearningRateFinder": Entry(
         "automatic",
         "sets the rate of the optimizer, and of `module.lr`; a `fit()` that goes on from a "
-        "checkpoint does not search again",
+        "checkpoint does not search again, nor does your own Trainer's",
     ),
     "LearningRateMonitor": WORKS,
     "ModelCheckpoint": Entry("works", "all modes; see checkpoints below"),
     "ModelPruning": Entry(
         "works",
-        "with our Checkpointer. After a port by one line name `brain_lightning.Checkpointer` in the "
-        "YAML file: SpeechBrain's loads nothing into pruned modules",
+        "what is saved of pruned modules is evaluated and gone on with, with our Checkpointer and, from "
+        "torch 2.5 on, with SpeechBrain's",
     ),
     "ModelSummary": WORKS,
     "OnExceptionCheckpoint": Entry("works", "`fit()` goes on from it by itself"),
-    "ProgressBar": Entry("works", "takes the place of SpeechBrain's bar"),
+    "ProgressBar": Entry("works", "takes the place of SpeechBrain's bar; `--noprogressbar` leaves it out, with a warning"),
     "RichModelSummary": Entry("works", "needs `rich`"),
     "RichProgressBar": Entry("works", "needs `rich`"),
     "SpikeDetection": Entry("works", "after a resume its running mean begins anew"),

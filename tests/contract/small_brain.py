@@ -81,6 +81,7 @@ def small_brain(
     options: dict[str, Any] | None = None,
     optimizer: Any = None,
     dropout: float = 0.3,
+    make_checkpointer: Any = Checkpointer,
     **trainer: Any,
 ) -> SmallBrain:
     """Make a Brain; ``trainer`` is what it is given for ``lightning.Trainer``."""
@@ -88,7 +89,7 @@ def small_brain(
     counter = EpochCounter(epochs)
     checkpointer = None
     if saves:
-        checkpointer = Checkpointer(folder / "save", {**modules, "counter": counter})
+        checkpointer = make_checkpointer(folder / "save", {**modules, "counter": counter})
     return recipe(
         modules,
         optimizer or (lambda parameters: torch.optim.Adam(parameters, 0.01)),

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import device_stats_monitor
 from lightning.pytorch.loggers import CSVLogger
 
-from brain_lightning import BrainModule, Stage
+from brain_lightning import BrainModule, EpochCounter, Stage
+from brain_lightning.ground import loggers
 from brain_lightning.ground.errors import OptionError
 
 from .lightning_features import CALLBACKS
@@ -35,6 +37,8 @@ from .small_brain import (
     small_brain,
     weights,
 )
+
+WITH_BARS = {"noprogressbar": False}
 
 
 def test_every_callback_is_in_the_table_and_has_a_test() -> None:
@@ -256,6 +260,28 @@ def test_DeviceStatsMonitor_without_its_package_says_what_to_install(
     assert brain.optimizer_step == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`")
+@pytest.mark.parametrize("of", ["brain", "user"])
+def test_DeviceStatsMonitor_of_the_cpu_without_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """Asked for in so many words, Lightning would look for it at the first batch."""
+    monkeypatch.setattr(device_stats_monitor, "_PSUTIL_AVAILABLE", False)
+    monitor = callbacks.DeviceStatsMonitor(cpu_stats=True)
+    given = {"callbacks": [monitor]} if of == "brain" else {}
+    brain = small_brain(tmp_path, logger="csv", log_every_n_steps=1, **given)
+    own = pl.Trainer(
+        accelerator="cpu", callbacks=[monitor], logger=CSVLogger(tmp_path), max_epochs=1
+    )
+    run = partial(fit, brain) if of == "brain" else partial(own.fit, BrainModule(brain), loader())
+    with pytest.raises(ModuleNotFoundError, match=r"`pip install psutil`, or.*cpu_stats=False"):
+        run()
+    assert brain.optimizer_step == 0
+    assert "calls" not in vars(brain)
+    quiet = small_brain(tmp_path, callbacks=[callbacks.DeviceStatsMonitor(False)], logger="csv")
+    fit(quiet)
+
+
 def test_ThroughputMonitor(tmp_path: Path) -> None:
     monitor = callbacks.ThroughputMonitor(lambda batch: len(batch[0]), window_size=3)
 
@@ -278,7 +304,7 @@ def test_RichModelSummary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_TQDMProgressBar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    brain = small_brain(tmp_path, callbacks=[callbacks.TQDMProgressBar()])
+    brain = small_brain(tmp_path, options=WITH_BARS, callbacks=[callbacks.TQDMProgressBar()])
     fit(brain)
     shown = capsys.readouterr()
     assert "5/5" in shown.out + shown.err
@@ -286,7 +312,7 @@ def test_TQDMProgressBar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_RichProgressBar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(small_brain(tmp_path, callbacks=[callbacks.RichProgressBar()]))
+    fit(small_brain(tmp_path, options=WITH_BARS, callbacks=[callbacks.RichProgressBar()]))
     assert "5/5" in capsys.readouterr().out
 
 
@@ -300,8 +326,36 @@ def test_ProgressBar(tmp_path: Path) -> None:
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
             self.seen.append(self.total_train_batches)
 
-    fit(small_brain(tmp_path, epochs=1, callbacks=[Counting()]))
+    fit(small_brain(tmp_path, options=WITH_BARS, epochs=1, callbacks=[Counting()]))
     assert Counting.seen == [BATCHES] * BATCHES
+
+
+@pytest.mark.parametrize("given_by", ["run_opts", "hparams", "nobody", "run_opts, not fit"])
+def test_a_bar_where_none_is_wanted_for_the_run(
+    tmp_path: Path,
+    given_by: str,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command line goes before the YAML file, and the recipe's own call before both."""
+    monkeypatch.setattr(loggers, "_given_warnings", set())
+    modules = network()
+    brain = SmallBrain(
+        modules,
+        lambda parameters: torch.optim.Adam(parameters, 0.01),
+        {
+            "counter": EpochCounter(1),
+            "noprogressbar": given_by == "hparams",
+            "trainer": {"callbacks": [callbacks.TQDMProgressBar()]},
+        },
+        {"device": "cpu", **({"noprogressbar": True} if "run_opts" in given_by else {})},
+    )
+    fit(brain, progressbar=True if "not fit" in given_by else None)
+    shown = "".join(capsys.readouterr())
+    assert ("5/5" in shown) == (given_by != "run_opts")
+    said = "noprogressbar was given for this run, so the callback TQDMProgressBar is left out"
+    assert (said in caplog.text) == (given_by == "run_opts")
 
 
 def test_EMAWeightAveraging(tmp_path: Path) -> None:
@@ -510,8 +564,13 @@ def test_ModelPruning(tmp_path: Path) -> None:
     assert zeros >= 0.4 * 50
 
 
-def test_ModelPruning_beside_a_checkpointer(tmp_path: Path) -> None:
-    """What is saved while modules are pruned is evaluated, and training goes on with its masks."""
+@pytest.mark.parametrize("library", ["brain_lightning", "speechbrain.utils.checkpoints"])
+def test_ModelPruning_beside_a_checkpointer(tmp_path: Path, library: str) -> None:
+    """What is saved while modules are pruned is evaluated, and training goes on with its masks.
+
+    With SpeechBrain's Checkpointer, too, as after a port by one line.
+    """
+    make = pytest.importorskip(library).Checkpointer
 
     class Ending(SmallBrain):
         ends = False
@@ -527,7 +586,14 @@ def test_ModelPruning_beside_a_checkpointer(tmp_path: Path) -> None:
             "l1_unstructured", amount=0.5, use_lottery_ticket_hypothesis=False
         )
         options = {"ckpt_interval_steps": 1, "async_checkpoint": False}
-        brain = small_brain(folder, Ending, saves=True, options=options, callbacks=[pruning])
+        brain = small_brain(
+            folder,
+            Ending,
+            saves=True,
+            options=options,
+            make_checkpointer=make,
+            callbacks=[pruning],
+        )
         assert isinstance(brain, Ending)
         brain.ends = ends
         return brain
@@ -535,6 +601,10 @@ def test_ModelPruning_beside_a_checkpointer(tmp_path: Path) -> None:
     whole = fit(pruned(tmp_path / "whole"))
     at_the_end = weights(whole)
     whole.evaluate(Points(8), min_key="WER", test_loader_kwargs={"batch_size": 4})
+    anew = pruned(tmp_path / "whole")
+    anew.evaluate(Points(8), min_key="WER", test_loader_kwargs={"batch_size": 4})
+    tested = [each.trainer.callback_metrics["test_loss"] for each in (whole, anew)]
+    assert tested[0] == tested[1]
     with pytest.raises(KeyError, match="ended"):
         fit(pruned(tmp_path / "cut", ends=True))
     resumed = weights(fit(pruned(tmp_path / "cut")))

@@ -135,6 +135,34 @@ def test_two_optimizers(tmp_path: Path) -> None:
     assert [v[2] for v in theirs.seen if v[0] == "on_train_batch_end"] == list(range(2, 21, 2))
 
 
+STOPS = [name for name in vars(Watching) if name.startswith(("on_fit_start", "on_tr", "on_val"))]
+STOPS.remove("on_train_end")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"val_check_interval": 2}, {"min_epochs": 2}], ids=str)
+@pytest.mark.parametrize("hook", STOPS)
+def test_stopped_in_any_hook(tmp_path: Path, hook: str, arguments: dict[str, Any]) -> None:
+    """``trainer.should_stop`` ends the run where it ends that of a plain module."""
+
+    def stopping() -> Watching:
+        watching = Watching()
+        note = getattr(watching, hook)
+
+        def stop(trainer: pl.Trainer, *given: Any) -> None:
+            note(trainer, *given)
+            trainer.should_stop = True
+
+        setattr(watching, hook, stop)
+        return watching
+
+    theirs, ours = stopping(), stopping()
+    plain = trainer(tmp_path, callbacks=[theirs], num_sanity_val_steps=0, max_epochs=3, **arguments)
+    plain.fit(Plain(), loader(), loader(8))
+    brain = small_brain(tmp_path, dropout=0.0, callbacks=[ours], **arguments)
+    brain.fit(range(3), loader(), loader(8))
+    assert ours.views(MOVED) == theirs.views(MOVED)
+
+
 class Inner(NotCounting):
     """What is trained inside; steps its optimizer itself."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from .small_brain import (
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training"),
 ]
 
 # Lightning 2.5 does not ask; torch's own default is the same.
@@ -133,6 +133,21 @@ def test_validate_and_test(tmp_path: Path) -> None:
     (tested,) = own.test(module, loader(8), verbose=False)
     assert validated["valid_loss"] == pytest.approx(tested["test_loss"])
     assert brain.calls == [("start", "VALID"), ("end", "VALID"), ("start", "TEST"), ("end", "TEST")]
+
+
+def test_modules_in_eval_mode_are_no_warning(tmp_path: Path) -> None:
+    """A Brain leaves them so after a validation, and trains them in training mode."""
+    module = BrainModule(small_brain(tmp_path))
+    own = trainer(tmp_path, max_epochs=1)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        BrainModule(small_brain(tmp_path))  # its filters
+        for _ in range(2):
+            own.validate(module, loader(8), verbose=False)
+            assert not any(each.training for each in module.modules() if each is not module)
+            own.fit(module, loader(), loader(8))
+            own.fit_loop.max_epochs += 1
+    assert not [str(each.message) for each in shown if "eval mode" in str(each.message)]
 
 
 @pytest.mark.parametrize("tested_before", [False, True])
@@ -299,6 +314,114 @@ def test_scale_batch_size(tmp_path: Path) -> None:
     assert size > 2
     assert all(map(torch.equal, before, weights(brain)))
     assert ("end", "TRAIN") not in brain.calls
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
+def test_no_search_where_the_checkpointer_has_a_checkpoint(tmp_path: Path) -> None:
+    def searched(brain: SmallBrain, **arguments: Any) -> callbacks.LearningRateFinder:
+        finder = callbacks.LearningRateFinder(max_lr=0.5, num_training_steps=10)
+        own = trainer(tmp_path, callbacks=[finder], num_sanity_val_steps=0, **arguments)
+        own.fit(BrainModule(brain), loader(), loader(8))
+        return finder
+
+    options = {"optimization": "automatic"}
+    first = small_brain(tmp_path, saves=True, options=options)
+    assert searched(first).optimal_lr is not None
+    rate = first.optimizer.param_groups[0]["lr"]
+    resumed = small_brain(tmp_path, saves=True, options=options)
+    assert searched(resumed, max_epochs=3).optimal_lr is None
+    assert resumed.optimizer.param_groups[0]["lr"] == rate
+    found = Tuner(trainer(tmp_path)).lr_find(
+        BrainModule(resumed), loader(200), loader(8), num_training=10
+    )
+    assert found is not None
+
+
+def test_a_search_after_a_fit_that_failed_before_it(tmp_path: Path) -> None:
+    """A fit that goes on from a checkpoint does not search; it fails, and the next one does."""
+
+    class FailingStart(pl.Callback):
+        def on_fit_start(self, *_: Any) -> None:
+            raise OverflowError("as if by chance")
+
+    finder = callbacks.LearningRateFinder(max_lr=0.5, num_training_steps=10)
+    fit(small_brain(tmp_path / "1", saves=True, epochs=1))
+    resuming = small_brain(tmp_path / "1", saves=True, callbacks=[FailingStart(), finder])
+    with pytest.raises(OverflowError):
+        fit(resuming)
+    assert finder.optimal_lr is None
+    fit(small_brain(tmp_path / "2", epochs=1, callbacks=[finder]))
+    assert finder.optimal_lr is not None
+
+
+@pytest.mark.parametrize("method", ["validate", "test", "predict"])
+def test_scale_batch_size_by_an_evaluation(tmp_path: Path, method: Any) -> None:
+    """No stage ends, because that is where recipes save, and nothing is left for a fit."""
+    brain = small_brain(tmp_path, saves=True)
+    brain.calls = []
+    data = PointsModule(2)
+    module = BrainModule(brain)
+    own = trainer(tmp_path, num_sanity_val_steps=0)
+    size = Tuner(own).scale_batch_size(
+        module, datamodule=data, method=method, max_trials=3, steps_per_trial=1
+    )
+    assert data.batch_size == size == 8
+    stage = {"validate": "VALID", "test": "TEST", "predict": None}[method]
+    assert brain.calls == ([] if stage is None else [("start", stage)] * 3)
+    brain.calls = []
+    own.fit(module, datamodule=data)
+    ends = [("start", "TRAIN"), ("end", "TRAIN"), ("start", "VALID"), ("end", "VALID")]
+    assert brain.calls == ends * 2
+    assert module.brain.optimizer_step == 2 * 3
+
+
+@pytest.mark.parametrize("method", ["validate", "test"])
+def test_a_batch_size_that_is_found_before_an_evaluation(tmp_path: Path, method: str) -> None:
+    class Finder(callbacks.BatchSizeFinder):
+        def on_fit_start(self, *_: Any) -> None:
+            """Nothing: it is an evaluation's."""
+
+    checkpoint = tmp_path / "kept.ckpt"
+    fit(small_brain(tmp_path, epochs=1, saves=True)).trainer.save_checkpoint(checkpoint)
+    brain = small_brain(tmp_path, saves=True)
+    own = trainer(tmp_path, callbacks=[Finder(max_trials=2, steps_per_trial=1)])
+    evaluate = getattr(own, method)
+    evaluate(
+        BrainModule(brain), datamodule=PointsModule(2), ckpt_path=str(checkpoint), verbose=False
+    )
+    stage = {"validate": "VALID", "test": "TEST"}[method]
+    assert brain.calls == [("start", stage)] * 3 + [("end", stage)]
+    assert brain.hparams.counter.current == 1  # from the checkpoint, and not from before it
+
+
+def test_a_checkpoint_that_was_evaluated_is_no_resume(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "kept.ckpt"
+    fit(small_brain(tmp_path, epochs=3)).trainer.save_checkpoint(checkpoint)
+    brain = small_brain(tmp_path)
+    module = BrainModule(brain)
+    trainer(tmp_path).validate(module, loader(8), ckpt_path=str(checkpoint), verbose=False)
+    brain.optimizer_step = 0
+    own = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0)
+    own.fit(module, loader(), loader(8))
+    assert own.global_step == brain.optimizer_step == BATCHES
+
+
+def test_a_module_that_was_fitted_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    def run(module: BrainModule, max_epochs: int, ckpt_path: str | None = None) -> pl.Trainer:
+        own = trainer(tmp_path, max_epochs=max_epochs, num_sanity_val_steps=0)
+        torch.manual_seed(7 if ckpt_path is None else 99)
+        own.fit(module, loader(), loader(8), ckpt_path=ckpt_path, **WEIGHTS_ONLY)
+        return own
+
+    whole = small_brain(tmp_path)
+    run(BrainModule(whole), 2)
+    brain = small_brain(tmp_path)
+    module = BrainModule(brain)
+    checkpoint = str(tmp_path / "kept.ckpt")
+    run(module, 1).save_checkpoint(checkpoint)
+    own = run(module, 2, checkpoint)
+    assert own.global_step == brain.optimizer_step == 2 * BATCHES
+    assert all(map(torch.equal, weights(brain), weights(whole)))
 
 
 @pytest.mark.parametrize("saved", ["epoch=0", "epoch=1"])

@@ -93,12 +93,7 @@ class ModuleCheckpoint:
                 what was saved.
         """
         _require_whole(self._module.trainer.ckpt_path)
-        present = self._module.state_dict()
-        for name in _WEIGHTS:
-            if name in checkpoint:
-                checkpoint[name] = current_keys(checkpoint[name], self._brain.modules, present)
-        if "state_dict" in checkpoint:  # DeepSpeed has files of its own for it, and has read them
-            checkpoint["state_dict"] = with_weights(checkpoint, present)
+        self.read_weights(checkpoint)
         self._waiting = checkpoint.get(KEY)
         if not resumes:
             return
@@ -112,6 +107,15 @@ class ModuleCheckpoint:
         datamodule = None if run is None else run.datamodule
         if datamodule is not None:
             datamodule.load_state_dict(checkpoint.get(type(datamodule).__qualname__, {}))
+
+    def read_weights(self, checkpoint: dict[str, Any]) -> None:
+        """Bring names up to date, and keep nothing."""
+        present = self._module.state_dict()
+        for name in _WEIGHTS:
+            if name in checkpoint:
+                checkpoint[name] = current_keys(checkpoint[name], self._brain.modules, present)
+        if "state_dict" in checkpoint:  # DeepSpeed has files of its own for it, and has read them
+            checkpoint["state_dict"] = with_weights(checkpoint, present)
 
     def take(self) -> dict[str, Any] | None:
         """Return what waits to be loaded, once."""

@@ -62,7 +62,7 @@ def groups_of(optimizers: Iterable[Optimizer]) -> Callable[[], None]:
     return restore
 
 
-def pass_over_epoch_start(trainer: pl.Trainer) -> Callable[[], None]:
+def pass_over_epoch_start(trainer: pl.Trainer, module: pl.LightningModule) -> Callable[[], None]:
     """Keep the callbacks from the beginning of an epoch that is resumed in its middle.
 
     Lightning, too, does not call the hook there: what it changes is changed already.
@@ -70,7 +70,7 @@ def pass_over_epoch_start(trainer: pl.Trainer) -> Callable[[], None]:
     Returns:
         What lets them hear of the next epoch again.
     """
-    return pass_over(finetuning_callbacks(trainer), "on_train_epoch_start")
+    return pass_over(finetuning_callbacks(trainer), "on_train_epoch_start", module)
 
 
 def _parameters(brain: BrainProtocol) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class EvaluationPass:
             limited: the Trainer limits the batches.
             is_trial: the stage will be abandoned.
         """
+        self.average, self._finished = 0.0, False
         with stop_iteration_kept(), self.as_before():
             if self.stage is Stage.VALID:
                 self.brain.on_stage_start(self.stage, self.epoch)

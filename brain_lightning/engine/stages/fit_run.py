@@ -566,7 +566,7 @@ class FitRun:
 
     def end_epoch(self, trainer: pl.Trainer) -> None:
         """Close what is still open, validate where Lightning could not, decide about the next."""
-        empty = self.training.batches == 0
+        empty = self.training.batches == 0 and not self._was_stopped_before_it(trainer)
         with internals.logged_at_the_last_step(trainer, steps_done(self.brain)):
             self._close_training(trainer)
             if self.is_trial:
@@ -586,6 +586,11 @@ class FitRun:
         # A counter may have stopped early in one process only.
         if wanted_by_any(trainer, is_last or trainer.should_stop):
             trainer.should_stop = True
+
+    def _was_stopped_before_it(self, trainer: pl.Trainer) -> bool:
+        """Whether a callback stopped the run before the epoch's first batch: nothing follows."""
+        stops = trainer.should_stop and _may_stop(trainer)
+        return stops and not (self.training.was_passed_over or self.validation.is_left)
 
     def release(self) -> None:
         """Let go of the loaders and the epoch counter when the run is over."""

@@ -35,7 +35,8 @@ class TrainingStage:
         self.batches = 0
         self.together = False
         """Whether several processes take each step together."""
-        self._passed_over = False
+        self.was_passed_over = False
+        """Whether the epoch in progress had been trained before this run."""
         self._tickets = tickets
         self._bar = bar
         self._interval_saver = connection_of(brain).interval_saver
@@ -47,7 +48,7 @@ class TrainingStage:
         brain = self.brain
         self.epoch = epoch
         self.is_open = True
-        self._passed_over = False
+        self.was_passed_over = False
         self.batches = 0
         with stop_iteration_kept():
             brain.on_stage_start(Stage.TRAIN, epoch)
@@ -67,7 +68,7 @@ class TrainingStage:
         """Count ``epoch`` as trained already: a checkpoint was saved after its TRAIN stage."""
         self.epoch = epoch
         self.batches = 0
-        self._passed_over = True
+        self.was_passed_over = True
         self.brain.avg_train_loss = 0.0
         self.brain.step = 0
 
@@ -92,7 +93,7 @@ class TrainingStage:
             StopIteration: there is none, or all optimizer steps were made before this epoch.
         """
         assert self._tickets is not None
-        if self._passed_over:
+        if self.was_passed_over:
             raise StopIteration
         # After every other batch it is decided whether all processes have another one.
         if self.together and self.batches == 0 and not all_have_a_batch(self._tickets):

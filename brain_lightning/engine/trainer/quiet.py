@@ -11,8 +11,6 @@ from contextlib import contextmanager
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
 
 _OUR_DECISIONS = (
-    # Brain leaves the modules in eval mode after validation and sets the mode itself.
-    r"Found \d+ module\(s\) in eval mode at the start of training",
     # A loader is the recipe's business.
     r"The '\w+_dataloader' does not have many workers",
     r"Your `IterableDataset` has `__len__` defined",
@@ -39,6 +37,8 @@ _OUR_DECISIONS = (
 
 
 _ABOUT_THE_MODULE = (
+    # Brain leaves the modules in eval mode after validation and sets the mode itself.
+    r"Found \d+ module\(s\) in eval mode at the start of training",
     r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding",
     r"You have overridden `transfer_batch_to_device` in `LightningModule` but have passed in a",
     r"Using ModelCheckpoint with manual optimization and every_n_train_steps",

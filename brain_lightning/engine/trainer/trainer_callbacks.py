@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch.callbacks import DeviceStatsMonitor, OnExceptionCheckpoint
+
+from brain_lightning.engine.lightning_internals import wants_psutil
 
 
 def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
@@ -16,26 +19,46 @@ def callbacks_of(trainer: pl.Trainer) -> list[pl.Callback]:
     return callbacks
 
 
-def pass_over(callbacks: Iterable[pl.Callback], hook: str) -> Callable[[], None]:
-    """Keep callbacks from hearing a hook.
+def pass_over(
+    callbacks: Iterable[pl.Callback], hook: str, module: pl.LightningModule
+) -> Callable[[], None]:
+    """Keep callbacks from hearing a hook of ``module``'s run.
 
     Returns:
-        What lets them hear it again.
+        What lets them hear it again. Where the run ends before that, they hear those of others.
     """
     kept = list(callbacks)
-    for callback in kept:
-        setattr(callback, hook, _pass)
 
     def hear() -> None:
         for callback in kept:
             with suppress(AttributeError):
                 delattr(callback, hook)  # the one of the object
 
+    def pass_over_or_hear(callback: pl.Callback, trainer: pl.Trainer, heard: Any) -> None:
+        if heard is not module:
+            hear()
+            getattr(callback, hook)(trainer, heard)
+
+    for callback in kept:
+        setattr(callback, hook, partial(pass_over_or_hear, callback))
     return hear
 
 
-def _pass(*_: Any) -> None:
-    """Do nothing."""
+def require_packages(trainer: pl.Trainer) -> None:
+    """Refuse to run with a callback whose package would be missed at the first batch.
+
+    Raises:
+        ModuleNotFoundError: names the package.
+    """
+    for callback in callbacks_of(trainer):
+        if not isinstance(callback, DeviceStatsMonitor) or not trainer.loggers:
+            continue
+        if wants_psutil(callback, trainer.strategy.root_device):
+            raise ModuleNotFoundError(
+                "The callback DeviceStatsMonitor is to log what the CPU does and needs the package "
+                "psutil, which is not installed. Install it with `pip install psutil`, or give "
+                "the callback cpu_stats=False."
+            )
 
 
 def saves_on_exception(callbacks: Iterable[Any]) -> bool:

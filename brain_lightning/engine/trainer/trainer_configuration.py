@@ -31,7 +31,10 @@ from brain_lightning.engine.trainer.short_names import check_short_names, made_f
 from brain_lightning.engine.trainer.strategy_choice import check_strategy_name, strategy_in
 from brain_lightning.engine.trainer.trainer_argument_types import with_checked_types
 from brain_lightning.ground.errors import OptionError
+from brain_lightning.ground.loggers import get_logger
 from brain_lightning.parts.recipe_rules.strategy_rules import DEEPSPEED
+
+logger = get_logger(__name__)
 
 NEVER = 2**31 - 1
 """An interval that no run reaches."""
@@ -164,7 +167,7 @@ def make_trainer(
         **placement(brain, user),
         **_arguments_from_options(brain, settings, user),
         **{name: value for name, value in user.items() if name not in PLACES},
-        **_callback_arguments(user.get("callbacks"), bar),
+        **_callback_arguments(user.get("callbacks"), bar, settings),
         **_precision_arguments(brain, settings, user),
     }
     if recipe_validates:
@@ -192,10 +195,12 @@ def _arguments_from_options(
     return arguments
 
 
-def _callback_arguments(given: Any, bar: StageBar) -> dict[str, Any]:
-    callbacks = _callbacks(given, bar)
-    has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
-    return {"callbacks": callbacks, "enable_progress_bar": has_bar}
+def _callback_arguments(given: Any, bar: StageBar, settings: EngineSettings) -> dict[str, Any]:
+    callbacks = _as_list(given)
+    if settings.shows_no_bars and not bar.enabled:
+        callbacks = _without_bars(callbacks)
+    callbacks = _with_bar(callbacks, bar)
+    return {"callbacks": callbacks, "enable_progress_bar": any(map(_is_bar, callbacks))}
 
 
 def _precision_arguments(
@@ -303,14 +308,25 @@ def _precision(brain: BrainProtocol, settings: EngineSettings) -> BrainPrecision
     return BrainPrecision(brain.precision)
 
 
-def _callbacks(given: Any, bar: StageBar) -> list[pl.Callback]:
-    callbacks: list[pl.Callback] = _as_list(given)
-    has_bar = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
-    if bar.enabled and not has_bar:
-        callbacks.append(BrainProgressBar(bar))
-    elif has_bar:
+def _without_bars(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    for bar in filter(_is_bar, callbacks):
+        logger.warning_once(
+            "noprogressbar was given for this run, so the callback %s is left out. Leave out "
+            "noprogressbar to see it.",
+            type(bar).__name__,
+        )
+    return [each for each in callbacks if not _is_bar(each)]
+
+
+def _with_bar(callbacks: list[pl.Callback], bar: StageBar) -> list[pl.Callback]:
+    if any(map(_is_bar, callbacks)):
         bar.enabled = False  # the user's own bar is shown in its place
-    return callbacks
+        return callbacks
+    return [*callbacks, BrainProgressBar(bar)] if bar.enabled else callbacks
+
+
+def _is_bar(callback: pl.Callback) -> bool:
+    return isinstance(callback, pl.callbacks.ProgressBar)
 
 
 def _has_checkpoint_callback(callbacks: Any) -> bool:

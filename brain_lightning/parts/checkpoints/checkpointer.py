@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from brain_lightning.ground.caller_warnings import warn_caller
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import alone, get_rank, if_main_process, main_process_only
 from brain_lightning.parts.checkpoints.checkpoint import (
@@ -275,7 +275,7 @@ class Checkpointer:
         """
         readable, unreadable = self._read_all()
         for error in unreadable:
-            warnings.warn(f"A checkpoint is left out. {error}", stacklevel=2)
+            warn_caller(f"A checkpoint is left out. {error}")
         return readable
 
     def _read_all(self) -> tuple[list[Checkpoint], list[DamagedCheckpointError]]:
@@ -468,8 +468,7 @@ def _delete(checkpoint: Checkpoint, verbosity: int) -> None:
 
 def _explain_device(device: Any) -> None:
     if device is not None:
-        warnings.warn(
+        warn_caller(
             f"device={device!r} is not needed any more and ignored: files are read on the CPU, and "
-            "what they hold goes to where each recoverable is.",
-            stacklevel=3,
+            "what they hold goes to where each recoverable is."
         )

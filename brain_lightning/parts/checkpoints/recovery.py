@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brain_lightning.ground.caller_warnings import warn_caller
 from brain_lightning.parts.checkpoints.checkpoint import Checkpoint
 from brain_lightning.parts.checkpoints.errors import (
     DamagedCheckpointError,
@@ -45,7 +45,7 @@ class LoadRules:
     def _report_missing(self, name: str, checkpoint: Checkpoint) -> None:
         missing = f"The checkpoint {checkpoint.path} has no file {name}.ckpt"
         if self._may_be_missing(name):
-            warnings.warn(f"{missing}; {name!r} stays as it is.", stacklevel=2)
+            warn_caller(f"{missing}; {name!r} stays as it is.")
             return
         raise MissingParametersError(
             f"{missing} for the recoverable {name!r}; it has {sorted(checkpoint.paramfiles)}. Give "
@@ -102,10 +102,9 @@ def choose_whole(
         damages = rules.damages(candidate)
         if not damages:
             if problems:
-                warnings.warn(
+                warn_caller(
                     f"A newer checkpoint may be lost. {' '.join(problems)} "
-                    f"Going on from the newest whole one, {candidate.path}.",
-                    stacklevel=3,
+                    f"Going on from the newest whole one, {candidate.path}."
                 )
             return candidate
         problems += [f"{damage}." for damage in damages]

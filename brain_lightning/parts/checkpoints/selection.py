@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from brain_lightning.ground.caller_warnings import warn_caller
 from brain_lightning.parts.checkpoints.checkpoint import Checkpoint, ckpt_recency
 
 ImportanceKey = Callable[[Checkpoint], Any]
@@ -51,10 +51,9 @@ def _single_key(
             )
         return importance_key
     if max_key and min_key:
-        warnings.warn(
+        warn_caller(
             f"Of max_key={max_key!r} and min_key={min_key!r} only max_key is used, as in "
-            "SpeechBrain. Give one of them.",
-            stacklevel=4,
+            "SpeechBrain. Give one of them."
         )
     if max_key:
         return lambda checkpoint: _rank_of(checkpoint, max_key, sign=1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from brain_lightning.ground.caller_warnings import warn_caller
 
 
 class RemainingIndices:
@@ -63,8 +64,7 @@ class RemainingIndices:
 
 
 def _warn_of_end(wanted: int, there: int) -> None:
-    warnings.warn(
+    warn_caller(
         f"The checkpoint says that {wanted} batches of this epoch were used, but the sampler has "
-        f"only {there} now: nothing is left of this epoch. Was the data or the batch size changed?",
-        stacklevel=2,
+        f"only {there} now: nothing is left of this epoch. Was the data or the batch size changed?"
     )

@@ -119,16 +119,30 @@ def _is_meant(name: str, value: Any) -> bool:
 def _from_run_opts(run_opts: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     if run_opts is None:
         return {}
+    run_opts = _as_run_options(run_opts)
+    given = _given_in(run_opts)
+    _warn_of_ignored(run_opts, given, defaults)
+    return given
+
+
+def given_for_the_run(run_opts: Any) -> set[str]:
+    """Return the names of the options that ``run_opts`` gives, as ``resolve_options`` has it."""
+    return set() if run_opts is None else set(_given_in(_as_run_options(run_opts)))
+
+
+def _as_run_options(run_opts: Any) -> Any:
     if isinstance(run_opts, Mapping):
-        run_opts = RunOptions.from_dictionary(run_opts)
+        return RunOptions.from_dictionary(run_opts)
     if not hasattr(run_opts, "overridden_args"):
         raise TypeError(
             f"run_opts is a {type(run_opts).__name__}; it must be RunOptions, as parse_arguments "
             "returns them, or a dict of options."
         )
-    given = {name: run_opts[name] for name in option_fields() if name in run_opts.overridden_args}
-    _warn_of_ignored(run_opts, given, defaults)
-    return given
+    return run_opts
+
+
+def _given_in(run_opts: Any) -> dict[str, Any]:
+    return {name: run_opts[name] for name in option_fields() if name in run_opts.overridden_args}
 
 
 def _warn_of_ignored(run_opts: Any, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
