@@ -16,6 +16,8 @@ from brain_lightning.entry.doctor.ddp_wrapping import Wrapping, judged
 from brain_lightning.entry.doctor.entries_around_ddp import around_ddp
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
+from brain_lightning.entry.doctor.logged_values import LoggedValues, logged_values
+from brain_lightning.entry.doctor.monitored_names import unknown_monitors
 from brain_lightning.entry.doctor.recipe_uses import (
     UNKNOWN,
     ClassUses,
@@ -30,7 +32,6 @@ from brain_lightning.entry.doctor.trained_entries import entries_of_modules
 from brain_lightning.entry.interop.installation import is_speechbrain_installed
 from brain_lightning.entry.interop.replacements import REPLACED
 from brain_lightning.parts.options.declarations import default_values
-from brain_lightning.parts.recipe_rules.logged_names import AXES
 from brain_lightning.parts.recipe_rules.optimization_rules import (
     AUTOMATIC_CALLBACKS,
     obstacle_to_automatic,
@@ -124,7 +125,11 @@ def diagnose(
     if nodes is not None:
         result.to_be_given = [name for name, _ in nodes.placeholders if name in nodes.top]
     result.notes += _notes(result, uses, nodes)
-    result.monitors = _monitors(uses)
+    logged = logged_values(tree, found)
+    result.monitors = _monitors(uses, logged)
+    made = [each for listed in uses.constructions.values() for each in listed]
+    asked = callbacks_in(_with_constructor(options, made).trainer)
+    result.notes += unknown_monitors(asked, logged, tree) if found else ()
     return result
 
 
@@ -442,7 +447,7 @@ def _notes_on_class(each: BrainDiagnosis, uses: RecipeUses) -> Iterator[Finding]
             )
 
 
-def _monitors(uses: RecipeUses) -> list[str]:
+def _monitors(uses: RecipeUses, logged: LoggedValues) -> list[str]:
     names = ["train_loss"] if uses.fits else []
     names += ["valid_loss"] if uses.fits and uses.validates else []
-    return [*names, *sorted(uses.meta_keys - AXES)]
+    return [*names, *sorted(logged.names - set(names))]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import ruamel.yaml
@@ -27,8 +28,8 @@ class NamedObject(NamedTuple):
     tag: str
     name: str
     place: Place
-    arguments: tuple[str, ...] = ()
-    """The names of the arguments that are given by name."""
+    arguments: Mapping[str, str | None] = MappingProxyType({})
+    """The arguments that are given by name: their text, None for what is no plain text."""
 
 
 @dataclass(eq=False)
@@ -81,8 +82,16 @@ class HyperparameterNodes:
 
     def _object(self, node: Node, kind: str) -> NamedObject:
         name = str(node.tag).removeprefix(kind)
-        keys = [str(key.value) for key, _ in node.value] if isinstance(node, MappingNode) else []
-        return NamedObject(kind[1:-1], name, self.place(node), tuple(keys))
+        given = node.value if isinstance(node, MappingNode) else []
+        arguments = {str(key.value): self._text(value) for key, value in given}
+        return NamedObject(kind[1:-1], name, self.place(node), arguments)
+
+    def _text(self, node: Node) -> str | None:
+        found = _REFERENCE.fullmatch(str(node.value).strip()) if node.tag == "!ref" else None
+        if found is not None:
+            node = self.top.get(found[1], node)
+        is_plain = isinstance(node, ScalarNode) and not str(node.tag).startswith("!")
+        return str(node.value) if is_plain else None
 
     def _plain_collection(self, node: MappingNode | SequenceNode, seen: tuple[str, ...]) -> Any:
         if str(id(node)) in seen:

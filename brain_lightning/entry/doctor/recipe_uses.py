@@ -15,7 +15,6 @@ from brain_lightning.entry.doctor.source_files import ClassFound, SourceFile, So
 from brain_lightning.parts.options.declarations import option_fields
 
 _CONNECTING = ("ddp_init_group", "init_process_group")
-_SAVING = ("save_and_keep_only", "save_checkpoint")
 
 
 @dataclass
@@ -64,8 +63,6 @@ class RecipeUses:
     fitted: set[str] = field(default_factory=set)
     """Names of the Brain classes that ``fit`` is called on; "" for an object of an unknown one."""
     validates: bool = False
-    meta_keys: set[str] = field(default_factory=set)
-    """Keys of the meta that checkpoints are saved with."""
 
     def trains(self, name: str) -> bool:
         """Whether a Brain class may be trained, and does not only infer beside one that is."""
@@ -80,7 +77,7 @@ def class_uses(brain: BrainClass) -> ClassUses:
         for node in ast.walk(function):
             if isinstance(node, ast.Attribute):
                 _note_attribute(uses, node, source, self_name(function), known)
-            if isinstance(node, ast.Call) and _called(node) == "backward":
+            if isinstance(node, ast.Call) and called_name(node) == "backward":
                 uses.backward.append(source.place(node))
     uses.reads -= {LOOP}
     member = brain.members.get("init_optimizers")
@@ -93,7 +90,7 @@ def _note_attribute(
     uses: ClassUses, node: ast.Attribute, source: SourceFile, self_name: str, known: Set[str]
 ) -> None:
     owner = node.value
-    of_super = isinstance(owner, ast.Call) and _called(owner) == "super"
+    of_super = isinstance(owner, ast.Call) and called_name(owner) == "super"
     if node.attr == LOOP and (of_super or _is_name(owner, self_name)):
         uses.missing.append(source.place(node))
     if not _is_name(owner, self_name) or node.attr not in known:
@@ -116,7 +113,8 @@ def _is_name(node: ast.expr, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _called(node: ast.Call) -> str:
+def called_name(node: ast.Call) -> str:
+    """Return the last name of what is called, "" where it has none."""
     function = node.func
     if isinstance(function, ast.Attribute):
         return function.attr
@@ -132,7 +130,7 @@ def _count_optimizers(function: Function) -> int | None:
             continue
         for target in node.targets:
             listed |= set(_listed_optimizers(target, node.value))
-            is_made = isinstance(node.value, ast.Call) and "opt" in _called(node.value).lower()
+            is_made = isinstance(node.value, ast.Call) and "opt" in called_name(node.value).lower()
             if isinstance(target, ast.Attribute) and is_made:
                 made.add(target.attr)
     return len(listed) or len(made) or None
@@ -168,15 +166,13 @@ def recipe_uses(tree: SourceTree) -> RecipeUses:
 
 
 def _note_call(uses: RecipeUses, node: ast.Call, source: SourceFile, tree: SourceTree) -> None:
-    called = _called(node)
+    called = called_name(node)
     if called in _CONNECTING:
         uses.connects = True
     elif called == "fit":
         uses.fits = True
         names = {keyword.arg for keyword in node.keywords}
         uses.validates |= len(node.args) >= 3 or not names.isdisjoint({"valid_set", "datamodule"})
-    elif called in _SAVING:
-        uses.meta_keys |= set(_meta_keys(node, source))
     name = _brain_name(node.func, source, tree)
     if name is not None:
         made = Construction(source.place(node), _arguments(node, source, tree))
@@ -187,7 +183,7 @@ def _fitted_classes(source: SourceFile, tree: SourceTree) -> Iterator[str]:
     """Yield the class of each object that ``fit`` is called on, "" where it cannot be told."""
     made = _variables_of_brains(source, tree)
     for node in ast.walk(source.tree):
-        if not isinstance(node, ast.Call) or _called(node) != "fit":
+        if not isinstance(node, ast.Call) or called_name(node) != "fit":
             continue
         owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
         if isinstance(owner, ast.Name):
@@ -304,38 +300,14 @@ def _plain(node: ast.expr, source: SourceFile, tree: SourceTree) -> Any:
         meaning = tree.meaning(node.func, source)
         if meaning is not None:
             name = meaning if isinstance(meaning, str) else meaning.definition.name
-            keys = tuple(each.arg for each in node.keywords if each.arg is not None)
-            return NamedObject("new", name, source.place(node), keys)
+            given = {each.arg: _text(each.value) for each in node.keywords if each.arg is not None}
+            return NamedObject("new", name, source.place(node), given)
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         return UNKNOWN
 
 
-def _meta_keys(node: ast.Call, source: SourceFile) -> Iterator[str]:
-    values = [keyword.value for keyword in node.keywords if keyword.arg == "meta"]
-    for value in values or node.args[:1]:
-        if isinstance(value, ast.Dict):
-            yield from _constant_keys(value)
-        elif isinstance(value, ast.Name):
-            yield from _keys_of_variable(value.id, source)
-
-
-def _constant_keys(node: ast.Dict) -> Iterator[str]:
-    for key in node.keys:
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            yield key.value
-
-
-def _keys_of_variable(name: str, source: SourceFile) -> Iterator[str]:
-    """Yield the keys of dictionaries that are assigned to a variable, and those added to it."""
-    for node in ast.walk(source.tree):
-        if not isinstance(node, ast.Assign):
-            continue
-        for target in node.targets:
-            if _is_name(target, name) and isinstance(node.value, ast.Dict):
-                yield from _constant_keys(node.value)
-            elif isinstance(target, ast.Subscript) and _is_name(target.value, name):
-                key = target.slice
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    yield key.value
+def _text(node: ast.expr) -> str | None:
+    value = node.value if isinstance(node, ast.Constant) else None
+    return value if isinstance(value, str) else None
