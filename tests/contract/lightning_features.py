@@ -41,7 +41,9 @@ CALLBACKS: dict[str, Entry] = {
         "all hooks in Lightning's order, around a recipe's own backward and step as well",
     ),
     "Checkpoint": Entry("works", "`trainer.save_checkpoint` saves every recoverable"),
-    "DeviceStatsMonitor": Entry("works", "for what the CPU does it needs `psutil`, and says so before training"),
+    "DeviceStatsMonitor": Entry(
+        "works", "for what the CPU does it needs `psutil`, and says so before training"
+    ),
     "EarlyStopping": Entry("works", "monitors `train_loss`, `valid_loss`, `meta`, `brain.log`"),
     "EMAWeightAveraging": Entry(
         "works",
@@ -64,7 +66,10 @@ CALLBACKS: dict[str, Entry] = {
     ),
     "ModelSummary": WORKS,
     "OnExceptionCheckpoint": Entry("works", "`fit()` goes on from it by itself"),
-    "ProgressBar": Entry("works", "takes the place of SpeechBrain's bar; `--noprogressbar` leaves it out, with a warning"),
+    "ProgressBar": Entry(
+        "works",
+        "takes the place of SpeechBrain's bar; `--noprogressbar` leaves it out, with a warning",
+    ),
     "RichModelSummary": Entry("works", "needs `rich`"),
     "RichProgressBar": Entry("works", "needs `rich`"),
     "SpikeDetection": Entry("works", "after a resume its running mean begins anew"),
