@@ -713,6 +713,14 @@ def test_callbacks_that_need_automatic_optimization_are_offered_where_it_is_poss
     assert (offered if steps_itself else "all of Lightning's loggers") in text
 
 
+def test_long_labels_stand_apart_from_what_they_are_of(tmp_path, capsys):
+    (tmp_path / "train.py").write_text(RECIPE, encoding="utf-8")
+
+    assert main(["doctor", str(tmp_path / "train.py"), "--trainer.limit_train_batches=3"]) == 0
+
+    assert "  trainer.limit_train_batches 3" in capsys.readouterr().out.splitlines()
+
+
 def test_the_names_of_the_interface_are_those_of_the_class():
     own = {name for name in dir(Brain) if not name.startswith("__") and "_Brain__" not in name}
     internal = {"_saves_only_counters", "_optimizer_step_limit_exceeded", "trainer"}

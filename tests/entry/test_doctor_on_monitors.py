@@ -123,6 +123,14 @@ def test_other_callbacks_may_log(doctor, callback):
     assert len(noted) == ("train" in callback)
 
 
+def test_what_is_logged_of_a_test_alone_is_nothing_to_monitor(doctor):
+    recipe = logging("self.log_stats({'Epoch loaded': 1}, test_stats={'WER': 1})")
+
+    report, _ = asked(doctor, "valid_loss", recipe)
+
+    assert report["monitor"] == ["train_loss", "valid_loss", "test_WER"]
+
+
 def test_a_callback_of_the_constructor(doctor):
     made = "trainer={'callbacks': [ModelCheckpoint(monitor='WAR')]})"
     line = "from lightning.pytorch.callbacks import ModelCheckpoint\n"

@@ -104,13 +104,8 @@ class _Keys:
             yield from self.of(node.value, source)
         elif isinstance(node, ast.Call):
             yield from self._handed_to(node, name, source)
-        elif isinstance(node, ast.arg) and node.arg == name:
+        elif _is_given_elsewhere(node, name):
             yield None
-        elif isinstance(node, (ast.For, ast.comprehension)) and _stores(node.target, name):
-            yield None
-        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
-            if _stores(node.optional_vars, name):
-                yield None
 
     def _assigned(
         self, target: ast.expr, value: ast.expr, name: str, source: SourceFile
@@ -154,6 +149,18 @@ def _stores(node: ast.expr, name: str) -> bool:
     )
 
 
+def _is_given_elsewhere(node: ast.AST, name: str) -> bool:
+    """Whether a variable is a parameter, or comes from a loop or a context."""
+    if isinstance(node, ast.arg):
+        return node.arg == name
+    target: ast.expr | None = None
+    if isinstance(node, (ast.For, ast.comprehension)):
+        target = node.target
+    elif isinstance(node, ast.withitem):
+        target = node.optional_vars
+    return target is not None and _stores(target, name)
+
+
 def _constant(node: ast.expr) -> str | None:
     value = node.value if isinstance(node, ast.Constant) else None
     return value if isinstance(value, str) else None
@@ -165,5 +172,6 @@ def _parts(node: ast.expr) -> list[ast.expr]:
         return [node.body, node.orelse]
     if isinstance(node, ast.BoolOp):
         return node.values
-    is_union = isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
-    return [node.left, node.right] if is_union else []
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return [node.left, node.right]
+    return []

@@ -66,11 +66,13 @@ def _saved(node: ast.Call, source: SourceFile, tree: SourceTree) -> Iterator[str
 
 
 def _in_the_train_log(node: ast.Call, source: SourceFile, tree: SourceTree) -> Iterator[str | None]:
-    given = list(zip(_STATS, node.args, strict=False))
-    for name, value in [*given, *((each.arg, each.value) for each in node.keywords)]:
+    given: dict[str | None, ast.expr] = dict(zip(_STATS, node.args, strict=False))
+    given |= {each.arg: each.value for each in node.keywords}
+    of_a_test = "test_stats" in given and not {None, "train_stats", "valid_stats"} & given.keys()
+    for name, value in given.items():
         if name is None:
             yield None
-        elif name in _STATS:
+        elif name in _STATS and not (of_a_test and name == "stats_meta"):
             prefix = "" if name == "stats_meta" else name.removesuffix("stats")
             for key in keys_of(value, source, tree):
                 yield None if key is None else f"{prefix}{key}"

@@ -57,7 +57,7 @@ def _row(label: str, text: str) -> Iterator[str]:
     yield from textwrap.wrap(
         text,
         _WIDTH,
-        initial_indent=f"  {label}".ljust(_INDENT),
+        initial_indent=f"  {label} ".ljust(_INDENT),
         subsequent_indent=" " * _INDENT,
         break_long_words=False,
         break_on_hyphens=False,
