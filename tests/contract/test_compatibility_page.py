@@ -265,3 +265,42 @@ def test_attributes_of_the_recipes_own_begin_anew_after_a_resume(tmp_path: Path)
     assert steps_of_a_run(3) == (3, 3)
     own, counted = steps_of_a_run(-1)
     assert own == counted - 2 > 0  # the third step was never saved
+
+
+def test_a_generator_of_a_validation_set_begins_anew(tmp_path: Path) -> None:
+    class Drawing(Points):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = torch.Generator().manual_seed(3)
+
+        def __getitem__(self, index: int) -> Any:
+            drawn.append(torch.rand(1, generator=self.generator).item())
+            return super().__getitem__(index)
+
+    def numbers_of_a_run(epochs: int) -> list[float]:
+        drawn.clear()
+        brain = small_brain(tmp_path, SmallBrain, epochs, saves=True)
+        brain.fit(brain.hparams.counter, Points(), Drawing())
+        return list(drawn)
+
+    drawn: list[float] = []
+    first_epoch = numbers_of_a_run(1)
+    assert numbers_of_a_run(2) == first_epoch  # the second epoch draws what the first one did
+
+
+def test_requires_grad_is_as_the_script_sets_it(tmp_path: Path) -> None:
+    class Freezing(SmallBrain):
+        freezes = True
+
+        def on_stage_start(self, stage: Any, epoch: int | None = None) -> None:
+            super().on_stage_start(stage, epoch)
+            if self.freezes:
+                next(self.modules.parameters()).requires_grad_(False)
+
+    first = small_brain(tmp_path, Freezing, 1, saves=True)
+    first.fit(first.hparams.counter, Points())
+    second = small_brain(tmp_path, Freezing, 2, saves=True)
+    second.freezes = False
+    second.fit(second.hparams.counter, Points())
+    assert not next(first.modules.parameters()).requires_grad
+    assert next(second.modules.parameters()).requires_grad

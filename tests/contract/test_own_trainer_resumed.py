@@ -52,7 +52,7 @@ def saveable() -> DataLoader[Any]:
 
 
 def with_workers() -> DataLoader[Any]:
-    return DataLoader(Points(), BATCH, shuffle=True, num_workers=1)
+    return DataLoader(Noisy(), BATCH, shuffle=True, num_workers=1)
 
 
 class Interrupted(Exception):

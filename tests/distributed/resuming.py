@@ -78,6 +78,7 @@ def weights(
     killed_at: list[int | None],
     lightning: bool = False,
     saves: bool = True,
+    workers: int = 0,
     **options: Any,
 ) -> list[torch.Tensor]:
     """Train three epochs, beginning anew behind each time that the run is killed.
@@ -114,7 +115,7 @@ def weights(
                 counter,
                 AugmentedPoints(24),
                 Points(4, 1),
-                train_loader_kwargs={"batch_size": 2, "shuffle": True},
+                train_loader_kwargs={"batch_size": 2, "shuffle": True, "num_workers": workers},
                 valid_loader_kwargs={"batch_size": 2},
                 ckpt_path="last" if lightning and number else None,
             )
@@ -132,6 +133,7 @@ def main(folder: Path) -> None:
         "accumulating": {"grad_accumulation_factor": 3},
         "lightning": {"lightning": True},
         "unsaved": {"saves": False},
+        "workers": {"workers": 2},
     }
     for name, options in settings.items():
         whole = weights(folder / f"{name}-whole", [None], **options)

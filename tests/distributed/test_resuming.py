@@ -23,7 +23,7 @@ def test_interrupted_three_times(tmp_path: Path, world_size: int) -> None:
     outcome.require_success()
     for rank in range(world_size):
         results = torch.load(tmp_path / f"results-{rank}.pt")
-        for name in ("plain", "lightning", "unsaved"):
+        for name in ("plain", "lightning", "unsaved", "workers"):
             whole, cut = results[name]
             assert all(torch.equal(a, b) for a, b in zip(whole, cut, strict=True)), name
         # What has accumulated is kept as the mean over the processes: another order of sums.

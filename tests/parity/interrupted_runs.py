@@ -37,18 +37,23 @@ class Interrupted(Exception):
 
 
 class Noise(torch.utils.data.Dataset[Any]):
-    """Examples with noise from the global generator, as augmentation draws it."""
+    """Examples with noise from the global generator, as augmentation draws it, or from its own."""
 
-    def __init__(self, examples: list[tuple[torch.Tensor, torch.Tensor]], noisy: bool) -> None:
+    def __init__(
+        self,
+        examples: list[tuple[torch.Tensor, torch.Tensor]],
+        own: torch.Generator | None = None,
+    ) -> None:
         self.examples = examples
-        self.noisy = noisy
+        self.own = own
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Any:
         inputs, targets = self.examples[index]
-        return (inputs + torch.randn(4) * 0.1 if self.noisy else inputs), targets
+        noise = torch.randn(4) if self.own is None else torch.randn(4, generator=self.own)
+        return inputs + 0.1 * noise + 0.1 * torch.randn(4), targets
 
 
 class Stream(torch.utils.data.IterableDataset[Any]):
@@ -254,9 +259,10 @@ def prepared(folder: Path, setting: Setting) -> tuple[Recipe, Any, Any, Any, dic
         checkpointer=Checkpointer(folder / "save", recoverables),
         trainer={"callbacks": setting.callbacks(), **setting.trainer},
     )
-    noisy = not setting.loader.get("num_workers")  # what workers draw cannot be put back
-    train, loader = _training_data(setting, Noise(examples, noisy), brain.checkpointer)
-    return brain, counter, train, Noise(examples[:6], noisy), loader
+    # A stream says itself what it goes on with, and this one has no more than its order.
+    own = None if setting.data == "stream" else torch.Generator().manual_seed(9)
+    train, loader = _training_data(setting, Noise(examples, own), brain.checkpointer)
+    return brain, counter, train, Noise(examples[:6]), loader
 
 
 def _training_data(

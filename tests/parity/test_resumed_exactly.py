@@ -37,6 +37,9 @@ SETTINGS = {
     "bf16": Setting({"ckpt_interval_steps": 2, "precision": "bf16"}),
     "not beside": Setting({"ckpt_interval_steps": 2, "async_checkpoint": False}),
     "workers": Setting({"ckpt_interval_steps": 2}, {"num_workers": 2}),
+    "workers that persist": Setting(
+        {"ckpt_interval_steps": 1}, {"num_workers": 2, "persistent_workers": True}
+    ),
     "drop last": Setting({"ckpt_interval_steps": 2}, {"drop_last": True}),
     "looped loader": Setting({"ckpt_interval_steps": 1}, data="looped"),
     # The seventh batch accumulates for a frozen optimizer, whose gradients nobody zeroes.
@@ -118,12 +121,21 @@ def test_same_end_from_an_older_checkpoint(
     assert same(interrupted(name, tmp_path, (6, 5, 12)), expected)
 
 
-@pytest.mark.parametrize("cuts", [(5,), (4, 3)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "cuts"),
+    [
+        ("workers", (5,)),
+        ("workers", (4, 3)),
+        ("workers that persist", (5,)),
+        ("workers that persist", (10, 5)),
+    ],
+    ids=str,
+)
 def test_same_end_with_workers(
-    cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
+    name: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
 ) -> None:
-    expected = reference("workers", reference_folder / "workers")
-    assert same(interrupted("workers", tmp_path, cuts), expected)
+    expected = reference(name, reference_folder / name.replace(" ", "_"))
+    assert same(interrupted(name, tmp_path, cuts), expected)
 
 
 ONCE = [(cut,) for cut in range(1, CALLS + 1)]
@@ -137,7 +149,7 @@ THRICE = [(cut, 2, 3) for cut in range(1, CALLS, 5)]
 def test_every_cut(name: str, tmp_path: Path, reference_folder: Path) -> None:
     """The whole matrix: once at any batch, twice and three times at many."""
     expected = reference(name, reference_folder / name.replace(" ", "_"))
-    cuts = ONCE + TWICE + THRICE if name != "workers" else ONCE[::3]
+    cuts = ONCE + TWICE + THRICE if not name.startswith("workers") else ONCE[::3] + TWICE[::5]
     failed = [
         each for each in cuts if not same(interrupted(name, tmp_path / str(each), each), expected)
     ]

@@ -9,17 +9,22 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
+from brain_lightning.parts.data.dataset_generators import (
+    dataset_generator_states,
+    set_dataset_generator_states,
+)
 from brain_lightning.parts.data.iteration_start import samplers_of
 from brain_lightning.parts.data.sampler_states import SamplerStates
 
 _SAMPLERS = "samplers"
+_DATASET = "dataset_generators"
 
 
 class LoaderOrder:
     """Everything that decides what an iteration of a loader gives, to have it given again.
 
-    They are the random states, the generators of its own, and what its samplers keep from one
-    epoch to the next.
+    They are the random states, the generators of its own and of its data set, and what its samplers
+    keep from one epoch to the next.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -27,30 +32,41 @@ class LoaderOrder:
         self._loader = loader
         is_torchs = isinstance(loader, DataLoader)
         self._samplers = SamplerStates(samplers_of(loader) if is_torchs else ())
+        self._dataset = loader.dataset if is_torchs else None
 
     def at_start(self) -> dict[str, Any]:
         """Return what an iteration depends on that begins now."""
         states = random_states(loader_generators(self._loader))
-        return {**states, _SAMPLERS: self._samplers.changed()}
+        return {**states, **self._kept()}
+
+    def _kept(self) -> dict[str, Any]:
+        return {
+            _SAMPLERS: self._samplers.changed(),
+            _DATASET: dataset_generator_states(self._dataset),
+        }
+
+    def _take_up(self, states: Mapping[str, Any]) -> None:
+        self._samplers.restore(states.get(_SAMPLERS, ()))
+        set_dataset_generator_states(self._dataset, states.get(_DATASET, {}))
 
     def start_again(self, states: Mapping[str, Any]) -> Iterator[Any]:
         """Return an iterator that begins as that one did before which ``states`` were taken."""
         set_random_states(states, loader_generators(self._loader))
-        self._samplers.restore(states.get(_SAMPLERS, ()))
+        self._take_up(states)
         iterator: Iterator[Any] = iter(self._loader)
         return iterator
 
     def between_epochs(self) -> dict[str, Any]:
         """Return what the loader itself takes from the epochs done into the next one."""
         generators = {name: each.get_state() for name, each in _found_generators(self._loader)}
-        return {"generators": generators, _SAMPLERS: self._samplers.changed()}
+        return {"generators": generators, **self._kept()}
 
     def go_on(self, states: Mapping[str, Any]) -> None:
         """Give the loader what :meth:`between_epochs` returned."""
         for name, generator in _found_generators(self._loader):
             if name in states.get("generators", {}):
                 generator.set_state(states["generators"][name])
-        self._samplers.restore(states.get(_SAMPLERS, ()))
+        self._take_up(states)
 
 
 def loader_generators(loader: Any) -> dict[str, torch.Generator]:

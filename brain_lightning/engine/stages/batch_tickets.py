@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from brain_lightning.engine.checkpoints.random_replay import LoaderOrder, Replay, can_be_repeated
+from brain_lightning.ground.ranks import get_rank
 from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.data.iterations_in_use import driven_by_a_loop
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
@@ -188,21 +189,40 @@ class BatchTickets:
         return replay.start(self.loader, self.order)
 
     def place(self, recoverables: Iterable[object]) -> dict[str, Any] | None:
-        """Return where the loader is, if nothing else knows: for checkpoints.
+        """Return what nothing else knows of where the loader is: for checkpoints.
 
         Args:
             recoverables: what is saved by itself.
         """
-        if self.order is None or not can_be_repeated(self.loader, recoverables):
+        if self.order is None:
             return None
+        if not can_be_repeated(self.loader, recoverables):
+            return self._own_of_this_process()
         done = self.delivered  # a batch that waits has not been delivered
         return {"start": self.start_states, "done": done, "next": self.order.between_epochs()}
+
+    def _own_of_this_process(self) -> dict[str, Any] | None:
+        """What of a loader that saves itself only this process has: the main one's is saved."""
+        loader = self._saveable
+        return None if loader is None or not get_rank() else {"own": loader.state_dict()}
+
+    @property
+    def _saveable(self) -> SaveableDataLoader | None:
+        """The loader, or that within a LoopedLoader, if it saves its position."""
+        loader = getattr(self.loader, "loader", self.loader)
+        return loader if isinstance(loader, SaveableDataLoader) else None
 
     def replay_from(
         self, place: Mapping[str, Any] | None, in_epoch: bool, recoverables: Iterable[object]
     ) -> Replay | None:
         """Go on from a :meth:`place`: return the way there, or None for a whole epoch."""
-        if place is None or self.order is None or not can_be_repeated(self.loader, recoverables):
+        if place is None or self.order is None:
+            return None
+        if "own" in place:
+            if self._saveable is not None:
+                self._saveable.take_own(place["own"])
+            return None
+        if not can_be_repeated(self.loader, recoverables):
             return None
         if in_epoch and place["start"] is not None:
             return Replay(place["done"], place["start"], loader_resumes=False)

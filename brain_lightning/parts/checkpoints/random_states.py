@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
 from collections.abc import Mapping
@@ -21,13 +22,34 @@ def random_states(generators: Mapping[str, torch.Generator] | None = None) -> di
     They are those of Python, of numpy if it is imported, of torch on the CPU and on each device of
     the accelerator that is in use, and of ``generators`` by their names.
     """
-    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    if "numpy" in sys.modules:
-        states["numpy"] = _numpy_state()
+    states = processor_random_states()
     states["devices"] = _device_states()
     states["generators"] = {
         name: generator.get_state() for name, generator in (generators or {}).items()
     }
+    return states
+
+
+def processor_random_states() -> dict[str, Any]:
+    """Return those of the states that belong to no device: Python's, torch's and numpy's."""
+    states: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    if "numpy" in sys.modules:
+        states["numpy"] = _plain_numpy_state(*_numpy_state())
+    return states
+
+
+def packed_random_states() -> bytes:
+    """Return :func:`processor_random_states` in a form that is quickly sent to another process."""
+    numpy_state = _numpy_state() if "numpy" in sys.modules else None
+    return pickle.dumps((random.getstate(), torch.get_rng_state().numpy(), numpy_state))
+
+
+def unpacked_random_states(packed: bytes) -> dict[str, Any]:
+    """Return what was packed; the bytes must come from a process of one's own."""
+    python_state, torch_state, numpy_state = pickle.loads(packed)
+    states = {"python": python_state, "torch": torch.from_numpy(torch_state)}
+    if numpy_state is not None:
+        states["numpy"] = _plain_numpy_state(*numpy_state)
     return states
 
 
@@ -38,10 +60,7 @@ def set_random_states(
 
     A generator that is not here, as that of a device, is left out with a warning in the log.
     """
-    random.setstate(_nested_tuple(states["python"]))
-    torch.set_rng_state(states["torch"])
-    if "numpy" in states:
-        _set_numpy_state(states["numpy"])
+    set_processor_random_states(states)
     _set_device_states(states["devices"])
     for name, state in states["generators"].items():
         generator = (generators or {}).get(name)
@@ -51,12 +70,23 @@ def set_random_states(
             logger.warning(f"There is no generator {name!r} here whose state could be restored")
 
 
-def _numpy_state() -> dict[str, Any]:
+def set_processor_random_states(states: Mapping[str, Any]) -> None:
+    """Set what :func:`processor_random_states` returned."""
+    random.setstate(_nested_tuple(states["python"]))
+    torch.set_rng_state(states["torch"])
+    if "numpy" in states:
+        _set_numpy_state(states["numpy"])
+
+
+def _numpy_state() -> tuple[Any, ...]:
     import numpy
 
-    name, keys, *others = numpy.random.get_state(legacy=True)
+    return tuple(numpy.random.get_state(legacy=True))
+
+
+def _plain_numpy_state(name: str, keys: Any, *others: float) -> dict[str, Any]:
     # As a torch tensor it can be loaded without pickling.
-    plain_keys = torch.tensor(numpy.asarray(keys).tolist(), dtype=torch.int64)
+    plain_keys = torch.tensor(keys.tolist(), dtype=torch.int64)
     return {"name": str(name), "keys": plain_keys, "others": [float(value) for value in others]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from brain_lightning.ground.caller_warnings import warn_caller
@@ -17,12 +18,20 @@ class RemainingIndices:
     Args:
         sampler: a sampler or batch sampler, or any iterable that stands for one.
         skip: how many elements the next iteration leaves out.
+        stand_ins: so many elements the next iteration gives first that stand for ones that were
+            left out.
+        may_be_empty: whether an empty list can stand for a batch; else the first element does that
+            is left.
     """
 
-    def __init__(self, sampler: Iterable[Any], skip: int) -> None:
+    def __init__(
+        self, sampler: Iterable[Any], skip: int, stand_ins: int = 0, may_be_empty: bool = True
+    ) -> None:
         """Wrap the sampler."""
         self._sampler = sampler
         self._to_skip = skip
+        self._stand_ins = stand_ins
+        self._may_be_empty = may_be_empty
         self._skipped = 0
         self._indices: Iterator[Any] | None = None
 
@@ -37,6 +46,12 @@ class RemainingIndices:
 
     def _remaining(self, indices: Iterator[Any]) -> Iterator[Any]:
         self._skip(indices)
+        count, self._stand_ins = self._stand_ins, 0
+        if count and self._may_be_empty:
+            yield from ([] for _ in range(count))
+        elif count:
+            first = list(islice(indices, 1))
+            yield from first * (count + 1)
         yield from indices
 
     def __len__(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ from brain_lightning.parts.checkpoints.hooks import (
     register_checkpoint_hooks,
 )
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
+from brain_lightning.parts.data.dataset_generators import (
+    dataset_generator_states,
+    set_dataset_generator_states,
+)
 from brain_lightning.parts.data.iteration_start import (
     IterationStart,
     is_own_process,
@@ -27,6 +31,13 @@ from brain_lightning.parts.data.iteration_start import (
 )
 from brain_lightning.parts.data.iterations_in_use import note_iteration, take_waiting
 from brain_lightning.parts.data.loader_options import loader_options
+from brain_lightning.parts.data.loader_progress import (
+    CountingIterator,
+    Progress,
+    position_in,
+    read_position,
+)
+from brain_lightning.parts.data.loading_workers import HandedOver, LoadingWorkers, WorkerStates
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
 from brain_lightning.parts.data.sampler_states import SamplerStates
 
@@ -36,43 +47,6 @@ if TYPE_CHECKING:
     _DataLoader = DataLoader[Any]
 else:
     _DataLoader = DataLoader
-
-
-@dataclass
-class _Progress:
-    """How far an iteration has come, or where the next one starts."""
-
-    position: int
-    finished: bool
-    start: IterationStart | None
-
-
-class CountingIterator(Iterator[Any]):
-    """The batches of one iteration, counted as they are handed over."""
-
-    def __init__(self, batches: Iterator[Any], progress: _Progress) -> None:
-        """Count what ``batches`` gives in ``progress``."""
-        self._batches = batches
-        self._progress = progress
-
-    @override
-    def __next__(self) -> Any:
-        """Hand over the next batch."""
-        try:
-            batch = next(self._batches)
-        except StopIteration:
-            self._progress.finished = True
-            raise
-        self._progress.position += 1
-        return batch
-
-    def become(self, other: CountingIterator) -> None:
-        """Hand over what ``other`` would have."""
-        self._batches, self._progress = other._batches, other._progress
-
-    def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
-        return len(self._batches)  # type: ignore[arg-type]  # torch's iterators have one
 
 
 @register_checkpoint_hooks
@@ -98,13 +72,15 @@ class SaveableDataLoader(_DataLoader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Set up the loader; the arguments are DataLoader's."""
         super().__init__(*args, **kwargs)
-        self._progress: _Progress | None = None
-        self._pending: _Progress | None = None
+        self._progress: Progress | None = None
+        self._pending: Progress | None = None
         # The loader that holds the workers, where they persist and were started by a resume.
         self._resumed_loader: DataLoader[Any] | None = None
         self._has_workers = False
         # Workers that persist get a seed once in a run, also in one that was interrupted.
         self._worker_seed_was_drawn = False
+        # What workers that persist begin the next epoch with, if they must be started for it.
+        self._states_of_persistent: dict[int, dict[str, Any]] = {}
         self._reported: dict[str, Any] | None = None
         self._sampler_states = SamplerStates(samplers_of(self))
         if self._is_iterable and not self._saves_dataset:
@@ -133,20 +109,25 @@ class SaveableDataLoader(_DataLoader):
     def __iter__(self) -> CountingIterator:  # type: ignore[override]  # torch names a private class
         """Start an epoch, or go on with the one that a checkpoint was saved in."""
         if self._progress is None and self._pending is None and not self._is_iterable:
-            self._pending = _progress_from(take_waiting(self) or {"position": None})
+            self._pending = self._progress_from(take_waiting(self) or {"position": None})
         pending, self._pending = self._pending, None
         start = None if pending is None else pending.start
         if start is None:
             start = IterationStart.capture(self, draws_worker_seed=not self._worker_seed_was_drawn)
             start.samplers = self._sampler_states.changed()
         if pending is None:
-            batches, position = self._whole_epoch(start), 0
+            workers = WorkerStates(self._known_worker_states())
+            batches, position = self._whole_epoch(start, workers), 0
         else:
+            workers = pending.workers
             self._sampler_states.restore(start.samplers)
+            # Before the workers start, and after the samplers: they may share a generator.
+            set_dataset_generator_states(self.dataset, pending.dataset_generators)
             with repeated_if_known(pending.start, self):
                 batches, position = self._rest_of_epoch(pending, start)
+            set_dataset_generator_states(self.dataset, pending.dataset_generators)
         self._has_workers = self._worker_seed_was_drawn = self._workers_persist
-        self._progress = _Progress(position, finished=False, start=start)
+        self._progress = Progress(position, finished=False, start=start, workers=workers)
         iterator = CountingIterator(batches, self._progress)
         if not self._is_iterable:
             note_iteration(self, iterator)
@@ -155,25 +136,66 @@ class SaveableDataLoader(_DataLoader):
     def go_on(self, iterator: Iterator[Any], state: Mapping[str, Any]) -> None:
         """Bring ``iterator``, which this loader gave, to where a :meth:`state_dict` was."""
         assert isinstance(iterator, CountingIterator)
-        self._pending = _progress_from(state)
+        self._pending = self._progress_from(state)
         iterator.become(iter(self))
 
-    def _whole_epoch(self, start: IterationStart) -> Iterator[Any]:
+    def _known_worker_states(self) -> dict[int, dict[str, Any]]:
+        """Return what the workers have drawn up to now, if they are there from epoch to epoch."""
+        if not (self._workers_persist and self._workers_report):
+            return {}
+        if self._progress is None:
+            return self._states_of_persistent
+        return self._progress.workers.as_plain()
+
+    def _whole_epoch(self, start: IterationStart, workers: WorkerStates) -> Iterator[Any]:
         if self._resumed_loader is not None:
-            return iter(self._resumed_loader)
+            return self._handed_over(iter(self._resumed_loader), workers)
         if self._worker_seed_was_drawn and not self._has_workers and not self._is_iterable:
             # In the run that is continued the workers were there, and no seed was drawn now.
-            return iter(self._loader_of_rest(RemainingIndices(self._indices, 0), start))
-        return super().__iter__()
+            loader = self._loader_of_rest(RemainingIndices(self._indices, 0), start, workers)
+            return self._handed_over(iter(loader), workers)
+        with self._collated_in_workers():
+            return self._handed_over(super().__iter__(), workers)
 
-    def _rest_of_epoch(self, done: _Progress, start: IterationStart) -> tuple[Iterator[Any], int]:
+    def _rest_of_epoch(self, done: Progress, start: IterationStart) -> tuple[Iterator[Any], int]:
         """Start the rest of an epoch and return it with the number of batches that were skipped."""
         if self._is_iterable:
             is_over = done.finished and self._saves_dataset
             return (iter(()) if is_over else super().__iter__()), done.position
-        remaining = RemainingIndices(self._indices, done.position)
-        batches = iter(self._loader_of_rest(remaining, start))
+        # The first batch that is left is for the worker whose turn it was.
+        passed_over = done.position % self.num_workers if self._workers_report else 0
+        # How a data set loads several at once is its own business, also whether none will do.
+        may_be_empty = self.batch_sampler is not None and not hasattr(self.dataset, "__getitems__")
+        remaining = RemainingIndices(self._indices, done.position, passed_over, may_be_empty)
+        loader = self._loader_of_rest(remaining, start, done.workers, passed_over)
+        batches = self._handed_over(iter(loader), done.workers)
+        if isinstance(batches, HandedOver):
+            # Now: what the sampler draws for the batches to come is drawn as it was.
+            batches.pass_over(passed_over)
         return batches, remaining.skip_now()
+
+    @property
+    def _workers_report(self) -> bool:
+        """Whether workers say with each batch what they have drawn up to it.
+
+        Where they hand over what is ready first, nobody can say which is whose turn.
+        """
+        in_order = getattr(self, "in_order", True)  # newer than the oldest torch we take
+        return self.num_workers > 0 and not self._is_iterable and in_order
+
+    @contextmanager
+    def _collated_in_workers(self) -> Iterator[None]:
+        """Within the block torch starts workers that report; then the function is the recipe's."""
+        own = self.collate_fn
+        if self._workers_report:
+            self.collate_fn = LoadingWorkers(own).collate
+        try:
+            yield
+        finally:
+            self.collate_fn = own
+
+    def _handed_over(self, batches: Iterator[Any], workers: WorkerStates) -> Iterator[Any]:
+        return HandedOver(batches, workers) if self._workers_report else batches
 
     @property
     def _indices(self) -> Any:
@@ -184,14 +206,24 @@ class SaveableDataLoader(_DataLoader):
         return self.persistent_workers and self.num_workers > 0
 
     def _loader_of_rest(
-        self, remaining: RemainingIndices, start: IterationStart
+        self,
+        remaining: RemainingIndices,
+        start: IterationStart,
+        states: WorkerStates,
+        passed_over: int = 0,
     ) -> DataLoader[Any]:
         """Make a loader for what is left: the samplers of a loader cannot be exchanged."""
-        indices: dict[str, Any] = {"batch_sampler": remaining}
-        if self.batch_sampler is None:
-            indices = {"batch_size": None, "sampler": remaining}
         options = {**loader_options(self), "generator": start.worker_seed_generator(self)}
-        loader: DataLoader[Any] = DataLoader(self.dataset, **indices, **options)
+        if self.batch_sampler is None:
+            options.update(batch_size=None, sampler=remaining)
+        else:
+            options.update(batch_sampler=remaining)
+        if self._workers_report:
+            workers = LoadingWorkers(
+                self.collate_fn, self.worker_init_fn, states.as_plain(), passed_over
+            )
+            options.update(collate_fn=workers.collate, worker_init_fn=workers.start)
+        loader: DataLoader[Any] = DataLoader(self.dataset, **options)
         if self._workers_persist:
             self._resumed_loader = loader
         return loader
@@ -214,6 +246,11 @@ class SaveableDataLoader(_DataLoader):
             "worker_seed_was_drawn": self._worker_seed_was_drawn,
             "generators": [generator.get_state() for generator in own_generators(self)],
         }
+        generators = self._dataset_generators()
+        if generators:
+            state["dataset_generators"] = generators
+        if self._workers_report:
+            state["workers"] = {"number": self.num_workers, "states": progress.workers.as_plain()}
         if state["finished"]:
             state["samplers"] = self._sampler_states.changed()
         if self._saves_dataset:
@@ -239,7 +276,7 @@ class SaveableDataLoader(_DataLoader):
         Raises:
             ValueError: it is no such state.
         """
-        progress = _progress_from(state)
+        progress = self._progress_from(state)
         self._pending = None
         if progress is None:
             return
@@ -248,7 +285,22 @@ class SaveableDataLoader(_DataLoader):
         else:
             self._resume_from(progress, state)
 
-    def _resume_from(self, progress: _Progress, state: Mapping[str, Any]) -> None:
+    def take_own(self, state: Mapping[str, Any]) -> None:
+        """Take this process's random numbers, where a checkpoint has given the main process's.
+
+        Args:
+            state: what :meth:`state_dict` returned on the process of this rank when the checkpoint
+                was saved. Where it was elsewhere in its data, nothing of it can be taken.
+        """
+        own = self._progress_from(state)
+        if own is None or self._is_iterable or self._progress is not None:
+            return
+        if self._pending is None and own.finished:
+            self._start_next_epoch(state)
+        elif self._pending is not None and self._pending.position == own.position:
+            self._pending = own
+
+    def _resume_from(self, progress: Progress, state: Mapping[str, Any]) -> None:
         self._pending = progress
         if self._saves_dataset and "dataset" in state:
             self.dataset.load_state_dict(state["dataset"])  # type: ignore[attr-defined]
@@ -260,10 +312,45 @@ class SaveableDataLoader(_DataLoader):
         self._sampler_states.restore(state.get("samplers", []))
         if is_own_process(state["start"]):
             restore_own_generators(self, state["generators"])
+            self._states_of_persistent = self._worker_states_of(state)
+            set_dataset_generator_states(self.dataset, state.get("dataset_generators", {}))
 
     def _all_handed_over(self, position: int) -> bool:
         # Trainers stop at the length of a loader, before it can say that it has ended.
         return not self._is_iterable and position >= len(self)
+
+    def _progress_from(self, state: Mapping[str, Any]) -> Progress | None:
+        position = position_in(state)
+        if position is None:
+            return None
+        start = state.get("start")
+        return Progress(
+            position=position,
+            finished=bool(state.get("finished", False)),
+            start=None if start is None else IterationStart.from_plain(start),
+            workers=WorkerStates(self._worker_states_of(state)),
+            dataset_generators=self._dataset_generators_of(state),
+        )
+
+    def _dataset_generators(self) -> Mapping[str, Any]:
+        if self._is_iterable:
+            return {}  # such a data set says itself what it has to go on with
+        if self._pending is not None:
+            return self._pending.dataset_generators
+        return dataset_generator_states(self.dataset)
+
+    def _dataset_generators_of(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
+        is_ours = state.get("start") is not None and is_own_process(state["start"])
+        found: Mapping[str, Any] = state.get("dataset_generators", {}) if is_ours else {}
+        return found
+
+    def _worker_states_of(self, state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+        """Return the states of workers in a :meth:`state_dict`, as far as they are ours."""
+        workers = state.get("workers", {"number": 0})
+        is_ours = state.get("start") is not None and is_own_process(state["start"])
+        if not is_ours or not self._workers_report or workers["number"] != self.num_workers:
+            return {}
+        return dict(workers["states"])
 
     @mark_as_saver
     def save(self, path: str | Path) -> None:
@@ -293,7 +380,7 @@ class SaveableDataLoader(_DataLoader):
             )
             return
         self._pending = None
-        position = _read_position(path)
+        position = read_position(path)
         if position is None:
             return
         state = read_resume_file(path)
@@ -304,7 +391,7 @@ class SaveableDataLoader(_DataLoader):
                 self._start_next_epoch(state)
             return
         state = {"position": position} if state is None else state
-        progress = _progress_from(state)
+        progress = self._progress_from(state)
         assert progress is not None, "a position was read"
         self._resume_from(progress, state)
 
@@ -315,32 +402,3 @@ class SaveableDataLoader(_DataLoader):
     def _speechbrain_load(self, path: str | Path, end_of_epoch: bool) -> None:
         """Load, by SpeechBrain's name."""
         self.load(path, end_of_epoch)
-
-
-def _progress_from(state: Mapping[str, Any]) -> _Progress | None:
-    position = state.get("position", "missing")
-    if position is None:
-        return None
-    if isinstance(position, bool) or not isinstance(position, int) or position < 0:
-        raise ValueError(
-            f"The state of a data loader has the position {position!r}, but needs a number of "
-            "batches (0 or more) or None: give what state_dict() returned."
-        )
-    start = state.get("start")
-    return _Progress(
-        position=position,
-        finished=bool(state.get("finished", False)),
-        start=None if start is None else IterationStart.from_plain(start),
-    )
-
-
-def _read_position(path: str | Path) -> int | None:
-    text = Path(path).read_text(encoding="utf-8").strip()
-    if text == "None":
-        return None
-    if not text.isdecimal():
-        raise ValueError(
-            f"{path} should hold the position of a data loader, a number of batches or None, but "
-            f"holds {text[:50]!r}."
-        )
-    return int(text)

@@ -164,7 +164,12 @@ long_with_workers = settings(
 )
 
 
-@given(case=cases, cut=cuts, second_cut=cuts, persistent=st.booleans())
+# With workers, indices are drawn ahead of training: where a sampler draws them one by one, from the
+# generator that training draws from as well, the order depends on both (compatibility page).
+cases_with_workers = cases.filter(lambda case: case["name"] != "one by one")
+
+
+@given(case=cases_with_workers, cut=cuts, second_cut=cuts, persistent=st.booleans())
 @with_workers
 def test_with_workers(case, cut, second_cut, persistent):
     options = {"num_workers": 2, "persistent_workers": persistent}
@@ -175,7 +180,7 @@ def test_with_workers(case, cut, second_cut, persistent):
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@given(case=cases, cut=cuts, second_cut=cuts, persistent=st.booleans())
+@given(case=cases_with_workers, cut=cuts, second_cut=cuts, persistent=st.booleans())
 @long_with_workers
 def test_with_workers_in_the_long_form(case, cut, second_cut, persistent):
     test_with_workers.hypothesis.inner_test(case, cut, second_cut, persistent)

@@ -389,33 +389,6 @@ def test_other_options_reach_the_rest_of_the_epoch(tmp_path):
     assert list(loader) == [(2, 3), (4, 5), (6, 7)]
 
 
-class Drawing(torch.utils.data.Dataset):
-    """Each item with a number that the worker draws for it."""
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        return index, torch.rand(1).item()
-
-
-def test_workers_draw_the_numbers_of_the_epochs_start_again(tmp_path):
-    torch.manual_seed(5)
-    loader = SaveableDataLoader(Drawing(), batch_size=2, num_workers=1, collate_fn=list)
-    batches = iter(loader)
-    before = [*next(batches), *next(batches)]
-    loader.save(tmp_path / "x")
-    behind = [*next(batches), *next(batches)]
-
-    resumed = SaveableDataLoader(Drawing(), batch_size=2, num_workers=1, collate_fn=list)
-    resumed.load(tmp_path / "x", False)
-    found = [item for batch in resumed for item in batch]
-
-    assert [index for index, _ in found] == [index for index, _ in behind] == [4, 5, 6, 7]
-    assert [number for _, number in found] == [number for _, number in before]
-    assert [number for _, number in found] != [number for _, number in behind]
-
-
 def test_no_workers_are_left_when_an_iteration_is_given_up():
     loader = SaveableDataLoader(range(40), num_workers=2, batch_size=2)
     iterator = iter(loader)

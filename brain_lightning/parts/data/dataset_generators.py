@@ -1,0 +1,103 @@
+"""Random generators that a data set has of its own, for augmentation say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+
+def dataset_generator_states(dataset: object) -> dict[str, Any]:
+    """Return the states of a data set's generators by name, as tensors and plain values.
+
+    They are attributes: a ``torch.Generator``, a ``random.Random``, or one of numpy's. Those of
+    data sets within count, where a ``dataset`` or ``datasets`` holds them.
+    """
+    return {name: _state(generator) for name, generator in _generators(dataset)}
+
+
+def set_dataset_generator_states(dataset: object, states: Mapping[str, Any]) -> None:
+    """Set what :func:`dataset_generator_states` returned; a generator of another kind stays."""
+    if not states:
+        return
+    for name, generator in _generators(dataset):
+        state = states.get(name)
+        if state is not None and state["kind"] == _kind(generator):
+            _set_state(generator, state["state"])
+
+
+def _generators(dataset: object) -> Iterator[tuple[str, Any]]:
+    waiting: list[tuple[str, object]] = [("", dataset)]
+    seen: set[int] = set()
+    while waiting:
+        prefix, owner = waiting.pop(0)
+        if id(owner) in seen:
+            continue
+        seen.add(id(owner))
+        attributes = getattr(owner, "__dict__", {})
+        for name, value in attributes.items():
+            if _kind(value) is not None and id(value) not in seen:
+                seen.add(id(value))
+                yield prefix + name, value
+        waiting.append((f"{prefix}dataset.", attributes.get("dataset")))
+        several = attributes.get("datasets")
+        if isinstance(several, (list, tuple)):
+            waiting += [(f"{prefix}datasets.{i}.", each) for i, each in enumerate(several)]
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, torch.Generator):
+        return f"torch, {value.device}"
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return "python"
+    kind = type(value)
+    if kind.__module__.startswith("numpy.random"):
+        if kind.__name__ == "Generator":
+            return f"numpy, {type(value.bit_generator).__name__}"  # type: ignore[attr-defined]
+        return "numpy" if kind.__name__ == "RandomState" else None
+    return None
+
+
+def _state(generator: Any) -> dict[str, Any]:
+    if isinstance(generator, torch.Generator):
+        state: Any = generator.get_state()
+    elif isinstance(generator, random.Random):
+        state = generator.getstate()
+    elif hasattr(generator, "bit_generator"):
+        state = _plain(generator.bit_generator.state)
+    else:
+        state = _plain(generator.get_state(legacy=False))
+    return {"kind": _kind(generator), "state": state}
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state)
+    elif isinstance(generator, random.Random):
+        version, numbers, following = state
+        generator.setstate((version, tuple(numbers), following))
+    elif hasattr(generator, "bit_generator"):
+        generator.bit_generator.state = _numpys(state)
+    else:
+        generator.set_state(_numpys(state))
+
+
+def _plain(state: Any) -> Any:
+    """Without numpy's arrays, which could only be read again with pickling."""
+    if isinstance(state, dict):
+        return {key: _plain(value) for key, value in state.items()}
+    if type(state).__name__ == "ndarray":
+        return {"array": state.tolist(), "dtype": str(state.dtype)}
+    return state
+
+
+def _numpys(state: Any) -> Any:
+    if not isinstance(state, dict):
+        return state
+    if state.keys() == {"array", "dtype"}:
+        import numpy
+
+        return numpy.array(state["array"], dtype=state["dtype"])
+    return {key: _numpys(value) for key, value in state.items()}

@@ -1,0 +1,131 @@
+"""Generators of a data set's own: found, saved without pickling, and gone on with."""
+
+import random
+
+import numpy
+import pytest
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+
+from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
+from brain_lightning.parts.data.dataset_generators import (
+    dataset_generator_states,
+    set_dataset_generator_states,
+)
+from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
+
+KINDS = {
+    "torch": (lambda: torch.Generator().manual_seed(3), lambda each: torch.rand(1, generator=each)),
+    "python": (lambda: random.Random(3), lambda each: each.gauss(0, 1)),
+    "numpy": (lambda: numpy.random.default_rng(3), lambda each: each.normal()),
+    "numpy, Philox": (
+        lambda: numpy.random.Generator(numpy.random.Philox(3)),
+        lambda each: each.integers(100, dtype=numpy.uint16),
+    ),
+    "numpy, Mersenne": (
+        lambda: numpy.random.Generator(numpy.random.MT19937(3)),
+        lambda each: each.normal(),
+    ),
+    "numpy, old": (lambda: numpy.random.RandomState(3), lambda each: each.normal()),
+}
+
+
+class Drawing(Dataset):
+    """Each item with a number from a generator of the data set's."""
+
+    def __init__(self, kind="python"):
+        make, self.draw = KINDS[kind]
+        self.own = make()
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return index, float(self.draw(self.own))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_goes_through_a_file(tmp_path, kind):
+    dataset, again = Drawing(kind), Drawing(kind)
+    for _ in range(3):
+        dataset[0]
+    write_resume_file(tmp_path / "x", dataset_generator_states(dataset))
+    expected = [dataset[0] for _ in range(700)]
+    states = read_resume_file(tmp_path / "x")
+    assert list(states) == ["own"]
+    set_dataset_generator_states(again, states)
+    assert [again[0] for _ in range(700)] == expected
+
+
+def test_those_of_data_sets_within_are_found():
+    within = ConcatDataset([Drawing(), Subset(Drawing("numpy"), [1, 2])])
+    states = dataset_generator_states(within)
+    assert list(states) == ["datasets.0.own", "datasets.1.dataset.own"]
+
+
+def test_one_that_is_shared_is_taken_once():
+    several = ConcatDataset([Drawing(), Drawing()])
+    several.datasets[1].own = several.datasets[0].own
+    assert list(dataset_generator_states(several)) == ["datasets.0.own"]
+
+
+def test_another_kind_of_generator_stays_as_it_is():
+    dataset, other = Drawing("numpy"), Drawing("python")
+    set_dataset_generator_states(other, dataset_generator_states(dataset))
+    assert other[0] == Drawing("python")[0]
+
+
+def test_what_is_no_data_set_has_none():
+    assert dataset_generator_states([1, 2]) == {}
+    assert dataset_generator_states(range(3)) == {}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loader_goes_on_with_them(tmp_path, kind, workers):
+    def make():
+        return SaveableDataLoader(Drawing(kind), 2, num_workers=workers, collate_fn=list)
+
+    loader = make()
+    iterator = iter(loader)
+    before = [next(iterator) for _ in range(3)]
+    loader.save(tmp_path / "x")
+    expected = [*iterator], [*loader]
+    resumed = make()
+    resumed.load(tmp_path / "x", False)
+    assert ([*resumed], [*resumed]) == expected
+    assert before != expected[0]
+
+
+def test_the_epoch_after_a_finished_one(tmp_path):
+    loader = SaveableDataLoader(Drawing(), 2, collate_fn=list)
+    list(loader)
+    loader.save(tmp_path / "x")
+    resumed = SaveableDataLoader(Drawing(), 2, collate_fn=list)
+    resumed.load(tmp_path / "x", True)
+    assert [*resumed] == [*loader]
+
+
+def test_one_that_the_sampler_draws_from_too(tmp_path):
+    def make():
+        dataset = Drawing("torch")
+        return SaveableDataLoader(dataset, 2, shuffle=True, generator=dataset.own, collate_fn=list)
+
+    loader = make()
+    iterator = iter(loader)
+    for _ in range(3):
+        next(iterator)
+    loader.save(tmp_path / "x")
+    expected = [*iterator], [*loader]
+    resumed = make()
+    resumed.load(tmp_path / "x", False)
+    assert ([*resumed], [*resumed]) == expected
+
+
+def test_the_test_can_fail():
+    """A plain loader begins a data set's generator anew."""
+    loader = DataLoader(Drawing(), 2, collate_fn=list)
+    iterator = iter(loader)
+    for _ in range(3):
+        next(iterator)
+    assert [*DataLoader(Drawing(), 2, collate_fn=list)][3:] != [*loader]
