@@ -109,10 +109,14 @@ def run_fit(
 def run_validation(
     brain: BrainProtocol, valid_loader: Iterable[Any], epoch: int | None, progressbar: bool
 ) -> None:
-    """Validate: what the default ``_fit_valid`` does, inside of a fit or alone."""
+    """Validate: what the default ``_fit_valid`` does.
+
+    Called for a fit, at the end of its epoch, it is that fit's validation. Called by the recipe in
+    between, as after each thousandth batch, or outside of a fit, it is a run of its own.
+    """
     outer = connection_of(brain).module
     outer_run = None if outer is None else outer.fit_run
-    if outer is not None and outer.trainer.training and outer_run and outer_run.epochs is not None:
+    if outer is not None and outer_run is not None and outer_run.validation.is_asked_for:
         outer_run.validation.run_over(outer.trainer, valid_loader)
         return
     bar = StageBar(progressbar, brain.tqdm_barcolor)

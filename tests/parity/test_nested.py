@@ -183,6 +183,62 @@ def test_validation_every_other_epoch(run: Run) -> None:
     brain.fit(run.library.EpochCounter(4), Points(10), Points(4, 1), train_loader_kwargs=SHUFFLED)
 
 
+@parity(mixed=True)
+def test_validation_called_by_steps(run: Run) -> None:
+    """By the recipe, within a batch and at the end of TRAIN, with checkpoints."""
+
+    class BySteps(Regression):
+        def on_fit_batch_end(self, *arguments: Any) -> None:
+            if self.optimizer_step % 2 == 0:
+                step = self.step
+                self.validate()
+                self.step = step
+                self.modules.train()
+
+        def validate(self) -> None:
+            self._fit_valid(valid_set=self.own_set, epoch=self.hparams.epochs.current, enable=False)
+            self.run.note("validated", step=self.step, training=self.modules.training)
+
+        def on_stage_end(self, stage: Any, stage_loss: Any, epoch: Any = None) -> None:
+            if stage == run.library.Stage.TRAIN:
+                self.validate()
+            else:
+                self.checkpointer.save_and_keep_only({"loss": stage_loss}, min_keys=["loss"])
+
+    model = modules()
+    counter = run.library.EpochCounter(2)
+    checkpointer = run.library.Checkpointer(
+        run.folder / "save", {"model": model["model"], "counter": counter}
+    )
+    brain = run.brain(BySteps, model, sgd, {"epochs": counter}, checkpointer=checkpointer)
+    brain.own_set = brain.make_dataloader(Points(3, 2), run.library.Stage.VALID, None, batch_size=2)
+    brain.fit(counter, Points(10), Points(4, 1), train_loader_kwargs=SHUFFLED)
+    brain.evaluate(Points(4, 1), min_key="loss")
+
+
+@parity()
+def test_validation_called_in_a_validation(run: Run) -> None:
+    class Twice(Regression):
+        inner = False
+
+        def on_stage_end(self, stage: Any, stage_loss: Any, epoch: Any = None) -> None:
+            if stage == run.library.Stage.VALID and not self.inner:
+                self.inner = True
+                self._fit_valid(self.own_set, epoch, False)
+                self.inner = False
+
+    class TwiceByItself(Twice):
+        def _fit_valid(self, valid_set: Any, epoch: int, enable: bool) -> None:
+            super()._fit_valid(valid_set, epoch, enable)  # type: ignore[misc]
+            if not self.inner:
+                super()._fit_valid(self.own_set, epoch, enable)  # type: ignore[misc]
+
+    for recipe in (Twice, TwiceByItself):
+        brain = run.brain(recipe, modules(), sgd)
+        brain.own_set = brain.make_dataloader(Points(3, 2), run.library.Stage.VALID)
+        brain.fit(range(2), Points(10), Points(4, 1), train_loader_kwargs=SHUFFLED)
+
+
 @parity()
 def test_validation_overridden_without_data(run: Run) -> None:
     brain = run.brain(EveryOtherEpoch, modules(), sgd)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -69,6 +70,10 @@ class FitValidation:
         self._counts_epochs = counts_epochs
         self.is_left = False
         """Whether a validation is left over from the run that this one goes on with."""
+        # In a fit as in training, from which SpeechBrain comes here; else as the caller has them.
+        self._gradients = counts_epochs or torch.is_grad_enabled()
+        self.is_asked_for = False
+        """Whether ``_fit_valid`` is called for the run, and not by the recipe in between."""
         self._was_in_epoch = False
         self._done_at: int | None = None
 
@@ -109,10 +114,18 @@ class FitValidation:
             due = internals.validation_is_due(trainer)
         is_missing = (is_epoch_empty or ends_by_steps) and has_data and due
         if self.recipe_validates or is_missing:
-            with stop_iteration_kept():
+            with stop_iteration_kept(), self._asking(True):
                 self._brain._fit_valid(
                     valid_set=self.loader, epoch=self._training.epoch, enable=self._bar.enabled
                 )
+
+    @contextmanager
+    def _asking(self, value: bool) -> Iterator[None]:
+        before, self.is_asked_for = self.is_asked_for, value
+        try:
+            yield
+        finally:
+            self.is_asked_for = before
 
     def _is_end_of_steps(self, trainer: pl.Trainer) -> bool:
         """Whether ``optimizer_step_limit`` ends training between two validations by steps.
@@ -131,7 +144,8 @@ class FitValidation:
         assert self.tickets is not None
         usual, self.tickets.loader = self.tickets.loader, loader
         try:
-            internals.run_validation_loop(trainer)
+            with self._asking(False):
+                internals.run_validation_loop(trainer)
         finally:
             self.tickets.loader = usual
 
@@ -153,7 +167,7 @@ class FitValidation:
         epoch = self._training.epoch
         if epoch is None:  # the user's Trainer validates alone, or before training
             epoch = trainer.current_epoch + 1
-        with torch.enable_grad():  # as in training, from which SpeechBrain comes here
+        with torch.set_grad_enabled(self._gradients):
             self.stage = EvaluationPass(brain, Stage.VALID, epoch, self.tickets, self._bar)
         self.stage.open(
             limited=limits_validation(trainer), is_trial=trainer.sanity_checking or is_trial

@@ -339,7 +339,27 @@ class ProfiledBrain(ToneBrain):
         return loss
 
 
+class SteppingBrain(ToneBrain):
+    """Validates after each second update, and saves there."""
+
+    train_loss = 0.0
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        if self.optimizer_step % 2 == 0:
+            step = self.step
+            self._fit_valid(
+                valid_set=self.often, epoch=self.hparams.epoch_counter.current, enable=False
+            )
+            self.step = step
+            self.modules.train()
+
+    def run(self, train, valid, test):
+        self.often = sb.dataio.dataloader.make_dataloader(valid, batch_size=1)
+        super().run(train, valid, test)
+
+
 RECIPES = {
+    "stepping": SteppingBrain,
     "noise": NoiseBrain,
     "transcribe": TranscribingBrain,
     "normalize": NormalizingBrain,
