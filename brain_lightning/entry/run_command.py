@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from brain_lightning.entry.closed_pipe import show
 from brain_lightning.entry.launch import start_again_if_asked
+from brain_lightning.entry.missing_hyperparameters import HyperparametersNotFoundError
 from brain_lightning.entry.run_recipe import (
     RecipeNotFoundError,
     run_recipe_to_the_end_of_the_process,
@@ -31,7 +32,7 @@ Several processes on this machine: --trainer.devices 2. On several machines, on 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the recipe that the command line names; returns an exit status, 0 or 2.
+    """Run the recipe that the command line names; returns an exit status, 0, 1 or 2.
 
     What the recipe raises goes on to the interpreter, whose exit status is as with ``python``.
     """
@@ -48,6 +49,9 @@ def main(arguments: Sequence[str]) -> int:
         run_recipe_to_the_end_of_the_process(arguments[0], arguments[1:])
     except RecipeNotFoundError as error:
         return _refuse(str(error))
+    except HyperparametersNotFoundError as error:
+        print(f"brain-lightning run: error: {error}", file=sys.stderr)
+        return 1  # as the recipe's own error
     return 0
 
 

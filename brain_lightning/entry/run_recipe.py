@@ -11,9 +11,15 @@ from types import TracebackType
 
 from brain_lightning.entry.interop.installation import is_speechbrain_installed
 from brain_lightning.entry.interop.replacing import our_names_in_speechbrain
+from brain_lightning.entry.missing_hyperparameters import (
+    HyperparametersNotFoundError,
+    missing_hyperparameters,
+)
 from brain_lightning.entry.missing_packages import missing_package
 from brain_lightning.entry.script_process import prepared_for, run_as_main, script_frames
+from brain_lightning.entry.unknown_override import add_hint
 from brain_lightning.ground.errors import MissingExtraError
+from brain_lightning.ground.launch_detection import detect_launch
 
 
 class RecipeNotFoundError(FileNotFoundError, ValueError):
@@ -47,6 +53,10 @@ def run_recipe_to_the_end_of_the_process(
 
     What the recipe leaves to the end of the process (exit functions, threads) finds everything in
     place; an exception that nobody catches is reported as from the script alone.
+
+    Raises:
+        HyperparametersNotFoundError: the file that is the first argument is not there, and the
+            recipe ended with that.
     """
     whole_process = ExitStack()
     # Registered before any exit function of the recipe, so called after them.
@@ -54,10 +64,19 @@ def run_recipe_to_the_end_of_the_process(
     whole_process.enter_context(_recipe_process(recipe, arguments))
     try:
         _run(recipe)
-    except BaseException:
+    except BaseException as error:
+        sentence = _what_is_missing(error, os.fspath(recipe), arguments)
+        if sentence is not None:
+            raise HyperparametersNotFoundError(sentence) from error
         # At the last moment, because recipes set a hook of their own.
         sys.excepthook = _HookWithoutOurFrames()
         raise
+
+
+def _what_is_missing(error: BaseException, recipe: str, arguments: Sequence[str]) -> str | None:
+    if sys.excepthook is not sys.__excepthook__ or detect_launch() is not None:
+        return None  # the recipe, or the other processes, are to hear of the error itself
+    return missing_hyperparameters(error, recipe, arguments)
 
 
 @contextmanager
@@ -76,6 +95,9 @@ def _recipe_process(recipe: str | os.PathLike[str], arguments: Sequence[str]) ->
 def _run(recipe: str | os.PathLike[str]) -> None:
     try:
         run_as_main(os.fspath(recipe))
+    except KeyError as error:
+        add_hint(error)
+        raise
     except ModuleNotFoundError as error:
         _name_the_extra(error)
         if (error.name or "").partition(".")[0] != "speechbrain" or is_speechbrain_installed():

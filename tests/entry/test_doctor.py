@@ -378,6 +378,50 @@ def test_an_override_that_names_no_key(doctor):
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("precison=bf16", "--precision"),
+        ("traner.devices=2", "--trainer.devices"),
+        ("epoch=3", "--epochs"),
+    ],
+)
+def test_an_override_that_is_almost_something(doctor, given, meant):
+    _, report = doctor({"train.py": RECIPE, "h.yaml": HPARAMS}, f"--{given}")
+
+    assert report["refused"][0]["message"].endswith(f"Did you mean {meant}?")
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("traner", "trainer"),
+        ("ckpt_interval_minuts", "ckpt_interval_minutes"),
+        ("devices", "device"),
+        ("num_epochs", None),
+        ("traner: 1\ntrainer", None),
+        ("in_a_reference: !ref <traner>\ntraner", None),
+        ("modul", None),
+    ],
+)
+def test_a_key_that_is_almost_a_run_option(doctor, key, meant):
+    recipe = f"{RECIPE}    print(hparams['modul'])\n"
+
+    status, report = doctor({"train.py": recipe, "h.yaml": f"{HPARAMS}{key}:\n    a: 1\n"})
+
+    found = [each for each in report["notes"] if "nothing uses" in each["message"]]
+    assert status == (1 if "trainer" in key else 0)
+    assert places(found) == [("h.yaml", 13)] * (meant is not None)
+    assert all(f"Did you mean {meant!r}?" in each["message"] for each in found)
+
+
+def test_a_key_that_the_recipe_uses_is_its_own(doctor):
+    for use in ("hparams['traner']", "brain.hparams.traner", "f(traner=1)"):
+        recipe = f"{RECIPE}    print({use})\n"
+        _, report = doctor({"train.py": recipe, "h.yaml": f"{HPARAMS}traner: 1\n"})
+        assert "nothing uses" not in str(report["notes"])
+
+
+@pytest.mark.parametrize(
     ("files", "arguments"),
     [
         ({"h.yaml": f"{HPARAMS}trainer:\n    callbacks:\n    - !new:train.Own\n"}, ()),

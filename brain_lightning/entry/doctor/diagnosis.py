@@ -17,6 +17,7 @@ from brain_lightning.entry.doctor.entries_around_ddp import around_ddp
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
 from brain_lightning.entry.doctor.logged_values import LoggedValues, logged_values
+from brain_lightning.entry.doctor.misspelt_keys import misspelt_keys
 from brain_lightning.entry.doctor.monitored_names import unknown_monitors
 from brain_lightning.entry.doctor.recipe_uses import (
     UNKNOWN,
@@ -124,6 +125,7 @@ def diagnose(
     result.refused = list({each.message: each for each in reversed(result.refused)}.values())[::-1]
     if nodes is not None:
         result.to_be_given = [name for name, _ in nodes.placeholders if name in nodes.top]
+        result.notes += misspelt_keys(nodes, tree)
     result.notes += _notes(result, uses, nodes)
     logged = logged_values(tree, found)
     result.monitors = _monitors(uses, logged)

@@ -15,6 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from brain_lightning.entry.doctor.findings import Finding, Place, UnreadableFileError
+from brain_lightning.entry.nearest_option import nearest_option
 from brain_lightning.parts.options.trainer_arguments import read_scalar
 
 _OBJECT_TAGS = ("!new:", "!name:", "!apply:", "!applyref:", "!module:")
@@ -46,6 +47,8 @@ class HyperparameterNodes:
     problems: list[Finding] = field(default_factory=list)
     included_by: tuple[Path, ...] = ()
     """The files through which this one is included."""
+    referenced: set[str] = field(default_factory=set)
+    """The keys of the file that references in it name."""
     walked: set[int] = field(default_factory=set)
     """Identities of the nodes that were looked at: an alias may stand inside of what it names."""
 
@@ -133,7 +136,9 @@ def read_hyperparameters(
         nodes.top[name] = _overridden(value, given, name)
         nodes.places[name] = nodes.place(key)
     for name in given.keys() - nodes.top.keys():
-        message = f"--{name} is no run option, and {path.name} has no key {name!r}"
+        near = nearest_option(name, nodes.top)
+        advice = f". Did you mean --{near}?" if near else ""
+        message = f"--{name} is no run option, and {path.name} has no key {name!r}{advice}"
         nodes.problems.append(Finding(message))
     for name, value in nodes.top.items():
         _walk(nodes, value, name)
@@ -224,6 +229,8 @@ def _include(nodes: HyperparameterNodes, node: Node, name: str) -> None:
 def _check_references(nodes: HyperparameterNodes, node: ScalarNode) -> None:
     for reference in _REFERENCE.findall(str(node.value)):
         found = _FIRST_KEY.match(reference)
+        if found is not None:
+            nodes.referenced.add(found[0])
         if found is not None and found[0] not in nodes.top:
             message = f"!ref names <{reference}>, but there is no key {found[0]!r}"
             nodes.problems.append(Finding(message, nodes.place(node)))

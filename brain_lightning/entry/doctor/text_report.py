@@ -44,7 +44,7 @@ def _findings(findings: Iterable[Finding]) -> Iterator[str]:
     for finding in findings:
         place = "" if finding.place is None else f"{finding.place}: "
         yield from textwrap.wrap(
-            f"{place}{finding.message}.",
+            f"{place}{finding.message}{'' if finding.message.endswith('?') else '.'}",
             _WIDTH,
             initial_indent="  ",
             subsequent_indent="    ",

@@ -240,7 +240,7 @@ class _OwnArguments:
         if not isinstance(value, dict):
             raise ValueError(
                 f"{text!r} is no mapping; write --trainer.KEY VALUE for each argument of "
-                "lightning.Trainer"
+                "lightning.Trainer. An option of the recipe's own must have another name"
             )
         self.values["trainer"] = merged(self.values.get("trainer", {}), value)
 
