@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from brain_lightning.engine.brain_module import BrainModule
     from brain_lightning.engine.sharded_modules.fsdp2 import FSDP2
     from brain_lightning.facade.brain import Brain
+    from brain_lightning.facade.command_line import parse_arguments
     from brain_lightning.facade.experiment import create_experiment_directory
     from brain_lightning.ground.process_group import ddp_init_group
     from brain_lightning.ground.ranks import if_main_process, run_on_main
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
     from brain_lightning.parts.epochs.epoch_counter import EpochCounter, EpochCounterWithStopper
     from brain_lightning.parts.metrics.gatherable import register_gatherable
-    from brain_lightning.parts.options.command_line import parse_arguments
     from brain_lightning.parts.options.run_options import RunOptions
     from brain_lightning.parts.train_log.file_train_logger import FileTrainLogger
 
@@ -61,7 +61,7 @@ _HOMES = {
     "mark_as_loader": "parts.checkpoints.hooks",
     "mark_as_saver": "parts.checkpoints.hooks",
     "mark_as_transfer": "parts.checkpoints.hooks",
-    "parse_arguments": "parts.options.command_line",
+    "parse_arguments": "facade.command_line",
     "register_checkpoint_hooks": "parts.checkpoints.hooks",
     "register_gatherable": "parts.metrics.gatherable",
     "run_on_main": "ground.ranks",

@@ -70,7 +70,9 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
         arguments: what stands after ``brain-lightning run``: the recipe and its own command line.
 
     Raises:
-        ValueError: the number of devices cannot be understood, or several machines are asked for.
+        ValueError: the number of devices cannot be understood, several machines are asked for, or
+            no Trainer could be made with its arguments.
+        ImportError: a package that they need is missing.
     """
     options = own_options_in(arguments[1:])
     if options.get("no_slurm_detection"):
@@ -80,12 +82,25 @@ def start_again_if_asked(arguments: Sequence[str]) -> None:
     command = torchrun_command(program, trainer)
     if command is None:
         return
+    _check_once_for_all(trainer)
     numbers = chosen_devices(trainer)
     if numbers is not None:
         os.environ[VISIBLE] = _visible(numbers, os.environ.get(VISIBLE))
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(command[0], command)
+
+
+_OF_THE_START = frozenset({"devices", "num_nodes", "accelerator"})
+
+
+def _check_once_for_all(trainer: Mapping[str, Any]) -> None:
+    """Check the arguments here, where one process says what is wrong with them, and not each."""
+    if trainer.keys() <= _OF_THE_START:
+        return
+    from brain_lightning.engine.trainer.arguments_given_early import check_given_early
+
+    check_given_early(trainer)
 
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"

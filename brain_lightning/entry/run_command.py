@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"the recipe comes first, then its options; {found} in its place.")
     try:
         start_again_if_asked(arguments)
-    except OptionError as error:
+    except (OptionError, ImportError) as error:
         return _refuse(str(error))
     try:
         run_recipe_to_the_end_of_the_process(arguments[0], arguments[1:])

@@ -125,3 +125,49 @@ def test_an_option_trainer_of_the_recipes_own(run, capsys):
         run("h.yaml", "--trainer", "fast", recipe=own + "p.parse_known_args()\n" + RECIPE)
     assert ended.value.code == 2
     assert "An option of the recipe's own must have another name" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "max_step=3": "lightning.Trainer has no argument 'max_step'. Did you mean 'max_steps'?",
+    "max_steps=abc": "max_steps is 'abc' (of type str); it must be an integer",
+    "logger=tensorbord": "Did you mean 'tensorboard'?",
+    "strategy=fdsp2": "Did you mean 'fsdp2'?",
+    "logger=[csv, wandb]": "pip install 'brain-lightning[wandb]'",
+}
+
+
+@pytest.mark.parametrize("devices", [(), ("--trainer.devices=2", "--device=cpu")])
+@pytest.mark.parametrize("given", MISTAKES)
+def test_wrong_trainer_arguments_are_one_line_and_status_2(
+    run, monkeypatch, capsys, given, devices
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr("os.execv", lambda *started: pytest.fail("it was started"))
+    status = []
+    try:
+        status.append(run("h.yaml", f"--trainer.{given}", *devices))
+    except SystemExit as ended:
+        status.append(ended.code)
+
+    assert status == [2]
+    said = capsys.readouterr().err.splitlines()
+    assert MISTAKES[given] in said[-1]
+    assert said[-1].startswith("brain-lightning run: error: " if devices else "train.py: error: ")
+    assert devices or len(said) == 1
+
+
+@pytest.mark.parametrize("given", ["max_epochs=3", "precision=16-mixed", "strategy=ddp_spawn"])
+def test_what_a_trainer_of_the_recipes_own_may_take_is_left_to_it(run, given, capsys):
+    recipe = (
+        "import sys\nimport speechbrain as sb\nprint(sb.parse_arguments(sys.argv[1:])[1].trainer)"
+    )
+
+    assert run("h.yaml", f"--trainer.{given}", recipe=recipe) == 0
+    assert given.partition("=")[0] in capsys.readouterr().out
+
+
+def test_in_a_file_they_are_the_recipes_error(run, tmp_path):
+    (tmp_path / "own.yaml").write_text("trainer: {max_step: 1}\n", encoding="utf-8")
+
+    with pytest.raises(ValueError, match="Did you mean 'max_steps'"):
+        run("own.yaml")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,13 @@ PROFILERS: dict[str, Maker] = {
 }
 """Name -> function of the folder that the profiler writes to."""
 
-_EXTRAS = frozenset({"tensorboard", "mlflow", "wandb", "comet"})
-"""Loggers whose package comes with an extra of their name."""
+_EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
+    "comet": ("comet_ml",),
+}
+"""Loggers whose package comes with an extra of their name -> modules of which one is needed."""
 
 
 def check_short_names(mapping: Mapping[str, Any]) -> None:
@@ -91,6 +98,22 @@ def _check_name(argument: str, names: Mapping[str, Maker], name: str) -> None:
 def _offered(names: Mapping[str, Maker]) -> str:
     gone = {"neptune"} if not hasattr(loggers, "NeptuneLogger") else set()
     return ", ".join(name for name in names if name not in gone)
+
+
+def check_packages(mapping: Mapping[str, Any]) -> None:
+    """Refuse the short names of loggers whose packages are not installed; nothing is imported.
+
+    Raises:
+        MissingExtraError: says which extra brings the package.
+    """
+    given = mapping.get("logger")
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if isinstance(name, str) and name in _EXTRAS and not any(map(_is_there, _EXTRAS[name])):
+            raise MissingExtraError(f"trainer.logger={name!r}", name)
+
+
+def _is_there(module: str) -> bool:
+    return sys.modules.get(module) is not None or importlib.util.find_spec(module) is not None
 
 
 def made_from_names(mapping: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,8 @@ def check_trainer_mapping(mapping: Any, given: Container[str] = ()) -> dict[str,
         raise OptionError(
             f"trainer must map arguments of lightning.Trainer to their values, got {mapping!r}."
         )
-    known = inspect.signature(pl.Trainer.__init__).parameters.keys() - {"self"}
     for name in mapping:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise OptionError(f"trainer: lightning.Trainer has no argument {name!r}.{hint}")
+        check_argument_names((name,))
         if name in FIXED and mapping[name] != FIXED[name][0]:
             raise OptionError(
                 f"trainer: {name}={mapping[name]!r} cannot be set in Brain.fit(): {FIXED[name][1]}."
@@ -96,6 +92,20 @@ def check_trainer_mapping(mapping: Any, given: Container[str] = ()) -> dict[str,
     for callback in _as_list(mapping.get("callbacks")):
         _check_callback(callback)
     return checked
+
+
+def check_argument_names(names: Iterable[Any]) -> None:
+    """Refuse names that no argument of ``lightning.Trainer`` has.
+
+    Raises:
+        OptionError: with the nearest name.
+    """
+    known = inspect.signature(pl.Trainer.__init__).parameters.keys() - {"self"}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise OptionError(f"trainer: lightning.Trainer has no argument {name!r}.{hint}")
 
 
 def _check_callback(callback: Any) -> None:

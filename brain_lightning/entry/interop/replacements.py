@@ -25,14 +25,14 @@ def _from(home: str, *names: str) -> dict[str, str]:
 REPLACED: Table = MappingProxyType(
     {
         "speechbrain": {
-            "parse_arguments": "brain_lightning.parts.options.command_line:parse_arguments",
+            "parse_arguments": "brain_lightning.facade.command_line:parse_arguments",
         },
         "speechbrain.core": {
             **_from("brain_lightning.facade.brain", "Brain"),
             **_from("brain_lightning.facade.experiment", "create_experiment_directory"),
             **_from("brain_lightning.ground.stage", "Stage"),
             # SpeechBrain 1.0 has it here.
-            "parse_arguments": "brain_lightning.parts.options.command_line:parse_arguments",
+            "parse_arguments": "brain_lightning.facade.command_line:parse_arguments",
         },
         "speechbrain.utils.run_opts": _from(
             "brain_lightning.parts.options.run_options", "RunOptions"

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,9 +38,20 @@ class CommandLineError(SystemExit, ValueError):
     """The command line is wrong: a ValueError that, if nobody catches it, ends with status 2."""
 
     def __init__(self, message: str) -> None:
-        """Keep the sentence; the usage has been written to standard error already."""
+        """Keep the sentence, which has been written to standard error already."""
         super().__init__(message)
         self.code = 2
+
+
+def refuse_command_line(sentence: str, program: str | None = None) -> NoReturn:
+    """End the program with a sentence on standard error and status 2.
+
+    Raises:
+        CommandLineError: unless somebody catches it, that is the end.
+    """
+    program = os.path.basename(sys.argv[0]) if program is None else program
+    print(f"{program}: error: {sentence}", file=sys.stderr)
+    raise CommandLineError(sentence)
 
 
 @dataclass(frozen=True)
@@ -102,10 +114,9 @@ class _Parser(argparse.ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
-        sentence = f"{message.rstrip('.')}. Run with --help for the options and their values."
         self.print_usage(sys.stderr)
-        print(f"{self.prog}: error: {sentence}", file=sys.stderr)
-        raise CommandLineError(sentence)
+        advice = "Run with --help for the options and their values."
+        refuse_command_line(f"{message.rstrip('.')}. {advice}", self.prog)
 
 
 class _QuietParser(_Parser):
