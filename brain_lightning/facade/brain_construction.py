@@ -85,9 +85,9 @@ def choose_precision(brain: Brain) -> None:
         brain.eval_precision,
     )
     brain.scaler = torch.amp.GradScaler(brain.device, enabled=scaled)
-    brain.training_ctx = TorchAutocast(brain.device_type, dtype_of_precision(brain.precision))
+    brain.training_ctx = TorchAutocast(brain.device_type, dtype=dtype_of_precision(brain.precision))
     brain.evaluation_ctx = TorchAutocast(
-        brain.device_type, dtype_of_precision(brain.eval_precision)
+        brain.device_type, dtype=dtype_of_precision(brain.eval_precision)
     )
 
 

@@ -110,6 +110,13 @@ def test_the_sampler_that_brain_makes_is_of_the_kind_that_recipes_ask_for():
         assert isinstance(sampler, speechbrain.dataio.sampler.ReproducibleRandomSampler)
 
 
+def test_the_contexts_of_a_brain_are_of_the_kind_that_recipes_ask_for():
+    with our_names_in_speechbrain():
+        brain = speechbrain.Brain(run_opts={"device": "cpu", "precision": "bf16"})
+        assert isinstance(brain.training_ctx, speechbrain.utils.autocast.TorchAutocast)
+        assert isinstance(brain.evaluation_ctx, speechbrain.core.TorchAutocast)
+
+
 def test_names_are_theirs_again_after_an_error():
     with pytest.raises(RuntimeError, match="from the recipe"), our_names_in_speechbrain():
         raise RuntimeError("from the recipe")

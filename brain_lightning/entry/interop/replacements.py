@@ -95,6 +95,10 @@ REPLACED: Table = MappingProxyType(
         "speechbrain.utils.epoch_loop": _from(
             "brain_lightning.parts.epochs.epoch_counter", "EpochCounter", "EpochCounterWithStopper"
         ),
+        # Recipes ask whether a context is one.
+        "speechbrain.utils.autocast": _from(
+            "brain_lightning.parts.precision.autocast", "TorchAutocast"
+        ),
         "speechbrain.dataio.dataloader": {
             **_from(f"{_DATA}.looped_loader", "LoopedLoader"),
             **_from(f"{_DATA}.make_dataloader", "distributed_loader_specifics", "make_dataloader"),
@@ -142,6 +146,10 @@ KEPT: Table = MappingProxyType(
             "NODE_ONCE_ONLY": "A count that only OncePerNodeContext changes, which is ours.",
         },
         "speechbrain.utils.epoch_loop": {},
+        "speechbrain.utils.autocast": {
+            "AMPConfig": "A dtype by the name of a precision; no part of Brain is one.",
+            "fwd_default_precision": "A decorator for modules; it works unchanged.",
+        },
         "speechbrain.dataio.dataloader": {
             "WDS_AVAILABLE": "Whether webdataset is installed; its classes are known by name here.",
             "WDS_CLASS": "A class of webdataset; known by name here.",

@@ -32,21 +32,20 @@ def dtype_of_precision(name: str | None) -> torch.dtype:
 class TorchAutocast:
     """``torch.autocast``, or nothing at all where the dtype is float32.
 
-    One object can be entered again and again, and inside itself.
+    One object can be entered again and again, and inside itself. Like SpeechBrain's, it does
+    nothing unless ``dtype`` is given by its name.
 
     Args:
-        device_type: where the computation is, such as ``"cpu"`` or ``"cuda"``.
+        arguments: the first of ``torch.autocast``: where the computation is, such as ``"cpu"``.
         dtype: what to compute in.
         options: further arguments of ``torch.autocast``.
     """
 
-    def __init__(
-        self, device_type: str, dtype: torch.dtype = torch.float32, **options: Any
-    ) -> None:
+    def __init__(self, *arguments: Any, dtype: torch.dtype = torch.float32, **options: Any) -> None:
         """Make the first context, so that what torch cannot do shows here."""
-        self.device_type = device_type
         self.dtype = dtype
-        self._options = options
+        self._arguments = arguments
+        self._options = {"dtype": dtype, **options}
         # A torch.autocast remembers one state to go back to: entered inside itself, it would
         # leave autocast on. So there is one for each depth, made when first needed.
         self._contexts = [self._make_context()]
@@ -55,7 +54,7 @@ class TorchAutocast:
     def _make_context(self) -> torch.autocast | nullcontext[None]:
         if self.dtype == torch.float32:
             return nullcontext()
-        return torch.autocast(self.device_type, dtype=self.dtype, **self._options)
+        return torch.autocast(*self._arguments, **self._options)
 
     def __enter__(self) -> Any:
         """Turn autocast on, where it has something to do."""
@@ -64,8 +63,9 @@ class TorchAutocast:
         try:
             entered = self._contexts[self._depth].__enter__()
         except RuntimeError as error:
+            device = self._options.get("device_type", *self._arguments[:1])
             raise RuntimeError(
-                f"Autocast to {self.dtype} cannot be turned on for {self.device_type}: {error}"
+                f"Autocast to {self.dtype} cannot be turned on for {device}: {error}"
             ) from error
         self._depth += 1
         return entered

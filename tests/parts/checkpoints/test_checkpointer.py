@@ -116,6 +116,21 @@ def test_a_checkpoint_is_returned_and_listed_as_there(tmp_path, clock):
     assert seen["ours"] == seen["theirs"]
 
 
+def test_checkpoints_are_listed_by_their_names_and_there_as_the_folder_has_them(
+    tmp_path, monkeypatch
+):
+    listed = Path.iterdir
+    found = {}
+    for name, checkpointer in both(tmp_path, Experiment().recoverables).items():
+        for each in "bca":
+            checkpointer.save_checkpoint(name=each)
+        monkeypatch.setattr(Path, "iterdir", lambda folder: sorted(listed(folder), reverse=True))
+        found[name] = [each.path.name for each in checkpointer.list_checkpoints()]
+        monkeypatch.undo()
+    assert found["ours"] == ["CKPT+a", "CKPT+b", "CKPT+c"]
+    assert found["theirs"] == ["CKPT+c", "CKPT+b", "CKPT+a"]
+
+
 def test_a_later_save_with_the_same_name_replaces_the_earlier(tmp_path):
     experiment = Experiment()
     states = {}

@@ -98,6 +98,20 @@ def test_unknown_name():
     assert 3 not in options
 
 
+def test_names_of_methods_are_no_options():
+    assert "keys" in TheirRunOptions()
+    assert "keys" not in RunOptions()
+    assert RunOptions().get("keys") is None
+
+
+def test_the_parser_is_not_to_be_had():
+    assert hasattr(TheirRunOptions, "_create_parser")
+    assert not hasattr(RunOptions, "_create_parser")
+    for kind in (TheirRunOptions, RunOptions):
+        _, options, _ = kind.from_command_line_args(["h.yaml", "--debug"])
+        assert options.debug
+
+
 def test_unknown_key_in_a_dictionary():
     for kind in (TheirRunOptions, RunOptions):
         with pytest.raises(TypeError, match="precison"):

@@ -58,6 +58,13 @@ def test_an_error_inside_goes_on_and_autocast_ends():
 
 
 def test_options_reach_torch():
-    context = TorchAutocast("cpu", torch.bfloat16, enabled=False)
+    context = TorchAutocast("cpu", dtype=torch.bfloat16, enabled=False)
     with context:
+        assert product().dtype is torch.float32
+
+
+@pytest.mark.parametrize("arguments", [(), ("cpu",), ("cpu", torch.bfloat16), ("nothing",)])
+@pytest.mark.parametrize("kind", [TheirAutocast, TorchAutocast])
+def test_without_a_dtype_by_name_nothing_changes(kind, arguments):
+    with kind(*arguments):
         assert product().dtype is torch.float32
