@@ -74,6 +74,8 @@ class ModuleCheckpoint:
                 None if position is None else position.as_dict(),
                 [] if run is None else run.unreliable_loaders,
             )
+        if run is not None:
+            checkpoint[KEY]["resume"]["iterations"] = run.iterations_to_go_on_with
         if run is not None and run.left is not None:
             checkpoint[KEY]["resume"] |= run.left.still_to_come
         if joint and position is not None and position.random_states is not None:

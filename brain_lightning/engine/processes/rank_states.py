@@ -18,7 +18,6 @@ from brain_lightning.engine.trainer.placement import runs_among_others
 from brain_lightning.ground.ranks import get_rank, is_distributed_initialized
 from brain_lightning.parts.checkpoints.gathering import others_at_hand
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
-from brain_lightning.parts.data.iterations_in_use import iterations_in_use
 
 
 @dataclass
@@ -86,8 +85,7 @@ def _own_states(brain: BrainProtocol) -> dict[str, Any]:
 def iterations_of_parts(brain: BrainProtocol) -> list[dict[str, Any]]:
     """Where loaders are that parts of the recipe draw from while the Brain's own loop trains."""
     run = connection_of(brain).fit_run
-    # A Trainer of the user's iterates loaders itself.
-    return [] if run is None or run.train_tickets is None else iterations_in_use()
+    return [] if run is None else run.iterations_of_parts
 
 
 def states_of_all_ranks(own: Any) -> list[Any]:

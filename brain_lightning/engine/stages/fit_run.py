@@ -45,6 +45,7 @@ from brain_lightning.engine.stages.fit_validation import FitValidation
 from brain_lightning.engine.stages.training_stage import TrainingStage
 from brain_lightning.engine.trainer.progress_bar import StageBar
 from brain_lightning.parts.checkpoints.random_states import random_states
+from brain_lightning.parts.data.iterations_in_use import iterations_in_use
 from brain_lightning.parts.epochs.epoch_source import EpochSource
 
 
@@ -107,6 +108,7 @@ class FitRun:
         self._way_back: tuple[FitPosition | None, Resume] | None = None
         self._loader_resumes = False
         self._states_before_step: dict[str, Any] | None = None
+        self._iterations_before_step: list[dict[str, Any]] = []
         self._done_before_step = (0, 0)
         self._notes: TrainingNotes | None = None
         self._restored_notes: Mapping[str, Any] = {}
@@ -223,6 +225,8 @@ class FitRun:
         left = self._position if self._way_back is None else self._way_back[0]
         if left is not None:  # the random states are in what is resumed from
             return replace(left, random_states=None)
+        if self.phase == START and self._resume is not None and self._resume.is_in_epoch:
+            return self._position_in_epoch_to_come(trainer, self._resume)
         brain = self.brain
         step = 0
         interrupted_at = self.validation.interrupted_at
@@ -250,6 +254,22 @@ class FitRun:
             trainers_loader=self._place_of_trainers_loader,
             validation_due=not self.step_in_progress and self.validation.is_owed(trainer),
             training_notes=self.training_notes,
+        )
+
+    def _position_in_epoch_to_come(self, trainer: pl.Trainer, resume: Resume) -> FitPosition:
+        """Return where the run will be once it has begun: what it goes on from is in an epoch."""
+        assert self.epochs is not None
+        place = resume.loader
+        return FitPosition(
+            phase=TRAINING,
+            epoch=self.epochs.upcoming(),
+            first_number=self._first_number,
+            step=self.brain.step,
+            optimizer_step=self.brain.optimizer_step,
+            avg_train_loss=_plain(self.brain.avg_train_loss),
+            total_batches=internals.total_batches(trainer) + self.brain.step,
+            start_states=None if place is None else place.get("start"),
+            validation_due=resume.validation_due,
         )
 
     def _states_to_go_on_with(self, in_validation: bool) -> dict[str, Any] | None:
@@ -304,7 +324,8 @@ class FitRun:
         loaders: list[object] = []
         tickets = self.train_tickets
         # After the TRAIN stage the next epoch is a whole one.
-        ahead = self.step_in_progress or self.left is not None
+        on_the_way = self.left is not None and self.phase != START
+        ahead = self.step_in_progress or on_the_way
         ahead = ahead or (tickets is not None and tickets.is_ahead)
         if tickets is not None and (ahead or self.phase == VALIDATION):
             loaders.append(tickets.loader)
@@ -461,6 +482,20 @@ class FitRun:
     def _note_states(self) -> None:
         if self.keeps_states_before_steps:
             self._states_before_step = random_states()
+            self._iterations_before_step = self.iterations_of_parts
+
+    @property
+    def iterations_of_parts(self) -> list[dict[str, Any]]:
+        """Where the loaders are that parts of the recipe draw from."""
+        # A Trainer of the user's iterates loaders itself.
+        return [] if self.train_tickets is None else iterations_in_use()
+
+    @property
+    def iterations_to_go_on_with(self) -> list[dict[str, Any]]:
+        """Where those loaders were before the step that an error has ended, or are."""
+        if self.step_in_progress and self.keeps_states_before_steps:
+            return self._iterations_before_step
+        return self.iterations_of_parts
 
     def count_batch(self, loss: Any) -> None:
         """Take a batch's loss into the average."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import OnExceptionCheckpoint
 
 from brain_lightning import make_dataloader
 
@@ -107,3 +108,46 @@ def test_losses_are_those_of_a_run_never_interrupted(
     third = run(tmp_path / "cut", recipe)
 
     assert first + second + third == whole  # a step that was interrupted noted no loss
+
+
+class Failing(Noisy):
+    """Fails in a step: before it draws noise, or behind that."""
+
+    fails_before = fails_behind = -1
+    begun = 0
+
+    def fit_batch(self, batch: Pair) -> torch.Tensor:
+        self.begun += 1
+        if self.begun == self.fails_before:
+            raise Interrupted
+        return super().fit_batch(batch)
+
+    def compute_forward(self, batch: Pair, stage: Any) -> torch.Tensor:
+        if self.begun == self.fails_behind:
+            self.begun = -100
+            raise Interrupted
+        return super().compute_forward(batch, stage)
+
+
+@pytest.mark.parametrize("where", ["fails_before", "fails_behind"])
+@pytest.mark.parametrize("step", [3, 6, 9])
+def test_from_what_lightning_saves_of_an_error(tmp_path: Path, where: str, step: int) -> None:
+    """The step that failed is done again, with the noise that it had drawn."""
+
+    def run_failing(folder: Path, fails_at: int, ckpt_path: Path | None = None) -> list[float]:
+        callback = OnExceptionCheckpoint(folder)
+        brain = small_brain(folder, Failing, callbacks=[callback])
+        setattr(brain, where, fails_at)
+        losses: list[float] = vars(brain).setdefault("losses", [])
+        try:
+            fit(brain, ckpt_path=ckpt_path)
+        except Interrupted:
+            assert fails_at > 0
+        del brain
+        gc.collect()
+        return losses
+
+    whole = run_failing(tmp_path / "whole", -1)
+    first = run_failing(tmp_path / "cut", step)
+    second = run_failing(tmp_path / "cut", -1, tmp_path / "cut" / "on_exception.ckpt")
+    assert first + second == whole
