@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import HyperparameterNodes, NamedObject
+from brain_lightning.entry.doctor.recipe_uses import Construction
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.nested_mappings import merged
 from brain_lightning.parts.options.declarations import default_values, option_fields
@@ -44,17 +45,31 @@ class AskedOptions:
         value = self.get("trainer")
         return value if isinstance(value, Mapping) else {}
 
-    def with_constructor(
-        self, run_opts: Mapping[str, Any], trainer: Mapping[str, Any], place: Place
-    ) -> AskedOptions:
-        """Return the options with those that the constructor gets as literals."""
+    @property
+    def callbacks(self) -> list[NamedObject]:
+        """The callbacks that the Trainer arguments name."""
+        given = self.trainer.get("callbacks")
+        listed = given if isinstance(given, list) else [given]
+        return [each for each in listed if isinstance(each, NamedObject)]
+
+    @property
+    def strategy(self) -> Any:
+        """The strategy that the Trainer arguments name, an object by its class."""
+        asked = self.trainer.get("strategy")
+        return asked.name.rpartition(".")[2] if isinstance(asked, NamedObject) else asked
+
+    def with_constructors(self, made: Iterable[Construction]) -> AskedOptions:
+        """Return the options with those that calls which make a Brain give as literals."""
         values, places = dict(self.values), dict(self.places)
-        for name, value in run_opts.items():
-            if name in option_fields():
-                values[name], places[name] = value, place
-        if trainer:
-            values["trainer"] = merged(trainer, self.trainer)
-            places["trainer"] = place
+        for construction in made:
+            run_opts, trainer = map(construction.arguments.get, ("run_opts", "trainer"))
+            for name, value in run_opts.items() if isinstance(run_opts, dict) else ():
+                if name in option_fields():
+                    values[name], places[name] = value, construction.place
+            if trainer and isinstance(trainer, dict):
+                given = values.get("trainer")
+                values["trainer"] = merged(trainer, given if isinstance(given, Mapping) else {})
+                places["trainer"] = construction.place
         return replace(self, values=values, places=places)
 
 

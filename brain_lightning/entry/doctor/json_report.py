@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from brain_lightning.entry.doctor.diagnosis import BrainDiagnosis, Choice, Diagnosis
+from brain_lightning.entry.doctor.brain_diagnosis import BrainDiagnosis, Choice
+from brain_lightning.entry.doctor.diagnosis import Diagnosis
 from brain_lightning.entry.doctor.findings import Finding, Place
 from brain_lightning.entry.doctor.hyperparameter_nodes import NamedObject
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
-from brain_lightning.entry.doctor.diagnosis import BrainDiagnosis, Choice, Diagnosis
+from brain_lightning.entry.doctor.brain_diagnosis import BrainDiagnosis, Choice
+from brain_lightning.entry.doctor.diagnosis import Diagnosis
 from brain_lightning.entry.doctor.findings import Finding
 from brain_lightning.parts.options.declarations import is_speechbrain_option
 from brain_lightning.parts.recipe_rules.optimization_rules import AUTOMATIC_CALLBACKS
