@@ -24,11 +24,12 @@ from brain_lightning.engine.lightning_internals import (
     accumulates,
     allow_spike_detection_to_load,
     follow_until_first_average,
+    is_last_evaluation_batch,
     save_by_time,
     set_current_epoch,
     set_logged_step,
 )
-from brain_lightning.engine.logs.published_metrics import named_loss
+from brain_lightning.engine.logs.published_metrics import named_loss, publish
 from brain_lightning.engine.logs.train_log_forwarding import forward_train_logs
 from brain_lightning.engine.optimization.averaged_weights import load_average
 from brain_lightning.engine.optimization.backward_hooks import BackwardHooks
@@ -175,6 +176,7 @@ class BrainModule(BrainGovernedModule):
         self._fit_has_started = False
         self._trials = EvaluationTrials()
         self._steps = None
+        self._accumulation = self.trainer.accumulate_grad_batches
         self._checkpoint.take()  # what a run before this one was given and did not need
         self._after_epoch_start()
         self._after_fit_start, self._after_epoch_start = [], _nothing
@@ -320,6 +322,9 @@ class BrainModule(BrainGovernedModule):
             self._step.grad_accumulation_factor = self.trainer.accumulate_grad_batches
             # DeepSpeed's engine divides what Lightning 2.6 has divided.
             self._step.is_divided_again = self.trainer.strategy.handles_gradient_accumulation
+        elif self.trainer.accumulate_grad_batches != self._accumulation:
+            self._run.accumulate(self.trainer.accumulate_grad_batches)
+        self._accumulation = self.trainer.accumulate_grad_batches
 
     def _see_optimizers(self) -> None:
         """Let callbacks see the optimizers that there are now: recipes exchange them."""
@@ -336,6 +341,8 @@ class BrainModule(BrainGovernedModule):
         run = self._run
         if not run.training.is_open:
             run.open_epoch(self.trainer)
+        if self.trainer.accumulate_grad_batches != self._accumulation:
+            self._see_accumulation()
         if not run.is_trial:
             run.learning_rates.before_batch(self.trainer)
 
@@ -392,7 +399,8 @@ class BrainModule(BrainGovernedModule):
 
     @override
     def on_train_end(self) -> None:
-        """Take hooks off the optimizers."""
+        """Take hooks off the optimizers, and give the Brain its accumulation back."""
+        self._run.accumulate(None)
         if self.optimizer_hooks is not None:
             self.optimizer_hooks.detach()
 
@@ -471,7 +479,16 @@ class BrainModule(BrainGovernedModule):
         """Run ``evaluate_batch``."""
         outputs = step_outputs(self._evaluation.step(batch))
         self._run.after_validation_batch(self.trainer)
+        if is_last_evaluation_batch(self.trainer):
+            self._publish_average()
         return outputs
+
+    def _publish_average(self) -> None:
+        """Let callbacks see the stage's loss: they hear of its end before this module does."""
+        run = self._fit_run
+        is_trial = self._trials.is_trial or (run is not None and run.is_trial)
+        if not (is_trial or self.trainer.sanity_checking):
+            publish(self.trainer, self._evaluation.losses_so_far, to_loggers=False)
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -522,7 +539,10 @@ class BrainModule(BrainGovernedModule):
     @override
     def test_step(self, batch: Any, batch_idx: int) -> Any:
         """Run ``evaluate_batch``."""
-        return step_outputs(self._evaluation.step(batch))
+        outputs = step_outputs(self._evaluation.step(batch))
+        if is_last_evaluation_batch(self.trainer):
+            self._publish_average()
+        return outputs
 
     @override
     def on_test_epoch_end(self) -> None:
@@ -638,7 +658,11 @@ class BrainModule(BrainGovernedModule):
     def _next_batch(self) -> Any:
         if self.trainer.training:
             return self._run.next_batch(self.trainer)
-        return self._evaluation.next_batch()
+        try:
+            return self._evaluation.next_batch()
+        except StopIteration:  # a loader that does not know its length
+            self._publish_average()
+            raise
 
 
 def _nothing() -> None:

@@ -413,6 +413,15 @@ def run_validation_loop(trainer: pl.Trainer) -> None:
         connector.epoch_end_reached()  # as it was when the training epoch ended
 
 
+def is_last_evaluation_batch(trainer: pl.Trainer) -> bool:
+    """Whether no batch follows in the validation or test in progress, as far as Lightning knows.
+
+    Why: callbacks hear of the end of a stage before the module does.
+    Names: ``trainer._evaluation_loop.batch_progress.is_last_batch``.
+    """
+    return trainer._evaluation_loop.batch_progress.is_last_batch
+
+
 def validation_is_due(trainer: pl.Trainer) -> bool:
     """Whether the Trainer's settings have validation run after the current epoch.
 

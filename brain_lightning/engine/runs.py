@@ -30,6 +30,10 @@ from brain_lightning.engine.optimization.hook_listeners import heard_only_in
 from brain_lightning.engine.processes.failures import failures_told
 from brain_lightning.engine.processes.joint_step import decides_together
 from brain_lightning.engine.stages.batch_overfitting import FirstBatches
+from brain_lightning.engine.stages.datamodule_run import (
+    EndOfDataModule,
+    is_loaded_before_loaders,
+)
 from brain_lightning.engine.stages.fit_run import FitRun
 from brain_lightning.engine.stages.fit_validation import set_epoch_in_progress
 from brain_lightning.engine.stages.stop_iteration import RecipeStopIteration
@@ -68,6 +72,7 @@ def run_fit(
     bar = StageBar(progressbar, brain.tqdm_barcolor)
     run = FitRun(brain, EpochSource(epoch_counter), train_loader, valid_loader, bar, epoch_counter)
     run.datamodule = datamodule
+    run.loads_datamodule = not is_loaded_before_loaders(ckpt_path)
     module = BrainModule(brain, fit_run=run)
     connection = connection_of(brain)
     run.is_inner = connection.module is not None
@@ -85,6 +90,7 @@ def run_fit(
             ignore_missing_last_checkpoint()
         if datamodule is not None:
             datamodule.trainer = trainer
+            callbacks_of(trainer).append(EndOfDataModule(datamodule))
         trainer.fit(
             module,
             run.train_tickets,

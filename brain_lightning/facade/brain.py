@@ -563,7 +563,7 @@ class Brain:
         _require_our_loop(self)
         checkpoint = checked_path(ckpt_path)
         if datamodule is not None:
-            train_set, valid_set = loaders_of(datamodule, train_set, valid_set, self)
+            train_set, valid_set = loaders_of(datamodule, train_set, valid_set, self, checkpoint)
         elif train_set is None:
             raise ValueError("fit() has nothing to train on: give train_set, or datamodule.")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from datetime import timedelta
 from functools import partial
@@ -17,6 +18,7 @@ from lightning.pytorch import callbacks
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import device_stats_monitor
 from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader, IterableDataset
 
 from brain_lightning import BrainModule, EpochCounter, Stage
 from brain_lightning.ground import loggers
@@ -301,6 +303,77 @@ def test_ModelSummary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_RichModelSummary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(small_brain(tmp_path, callbacks=[callbacks.RichModelSummary(max_depth=2)]))
     assert "brain_modules.head" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_what_a_callback_sees_at_the_end_of_a_stage(tmp_path: Path, sized: bool) -> None:
+    """The losses of the stage that ends, also before the module hears of it, and not older ones."""
+    seen: list[tuple[str, dict[str, float], list[str]]] = []
+    ended: list[float] = []
+
+    class Noting(SmallBrain):
+        def on_stage_end(self, stage: Stage, stage_loss: Any, epoch: int | None = None) -> None:
+            super().on_stage_end(stage, stage_loss, epoch)
+            ended.append(float(stage_loss))
+
+    class Batches(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter(loader(8))
+
+    def note(hook: str) -> Any:
+        def noting(trainer: pl.Trainer, _: Any) -> None:
+            metrics = {
+                name: float(value)
+                for name, value in trainer.callback_metrics.items()
+                if name.endswith("_loss")
+            }
+            seen.append((hook, metrics, sorted(trainer.progress_bar_metrics)))
+
+        return noting
+
+    hooks = ("on_validation_epoch_end", "on_validation_end", "on_test_epoch_end")
+    watching = callbacks.LambdaCallback(**{hook: note(hook) for hook in hooks})
+    brain = small_brain(tmp_path, Noting, epochs=2, dropout=0.0, callbacks=[watching])
+    held_out = loader(8) if sized else DataLoader(Batches(), batch_size=None)
+    brain.fit(brain.hparams.counter, loader(), held_out)
+    brain.evaluate(held_out)
+    shown = [
+        {"train_loss": ended[0], "valid_loss": ended[1]},
+        {"train_loss": ended[2], "valid_loss": ended[3]},
+    ]
+    assert [metrics for _, metrics, _ in seen[:4]] == [shown[0]] * 2 + [shown[1]] * 2
+    assert seen[4][1]["test_loss"] == ended[4]
+    assert "train_loss" in seen[0][2]
+
+
+def test_TQDMProgressBar_shows_the_losses_of_its_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = callbacks.TQDMProgressBar(leave=True)
+    brain = fit(small_brain(tmp_path, epochs=2, options=WITH_BARS, callbacks=[bar]))
+    shown = "".join(capsys.readouterr()).replace("\r", "\n").splitlines()
+    last = [line for line in shown if line.startswith("Epoch 1")][-1]
+    for name in ("train_loss", "valid_loss"):
+        (said,) = re.findall(rf"{name}=([\d.]+)", last)
+        assert float(said) == pytest.approx(float(brain.trainer.callback_metrics[name]), rel=0.01)
+
+
+@pytest.mark.parametrize("optimization", ["manual", "automatic"])
+def test_a_callback_that_accumulates(tmp_path: Path, optimization: str) -> None:
+    """``trainer.accumulate_grad_batches`` is the Brain's, from the batch on at which it is set."""
+
+    class Accumulating(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, _: Any) -> None:
+            trainer.accumulate_grad_batches = [1, 5, 1][trainer.current_epoch]
+
+        def on_train_batch_start(self, trainer: pl.Trainer, _: Any, batch: Any, index: int) -> None:
+            if trainer.current_epoch == 2 and index == 3:
+                trainer.accumulate_grad_batches = 5
+
+    options = {"optimization": optimization}
+    brain = fit(small_brain(tmp_path, options=options, callbacks=[Accumulating()]))
+    assert brain.optimizer_step == 5 + 1 + 4
+    assert brain.grad_accumulation_factor == 1
 
 
 def test_TQDMProgressBar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

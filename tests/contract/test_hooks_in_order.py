@@ -135,6 +135,22 @@ def test_two_optimizers(tmp_path: Path) -> None:
     assert [v[2] for v in theirs.seen if v[0] == "on_train_batch_end"] == list(range(2, 21, 2))
 
 
+def test_accumulation_that_a_callback_asks_for(tmp_path: Path) -> None:
+    """The Brain steps as a plain module's optimizer does; the losses that follow show it."""
+
+    class Accumulating(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, _: Any) -> None:
+            trainer.accumulate_grad_batches = 3 - trainer.current_epoch
+
+    theirs, ours = Watching(), Watching()
+    plain = trainer(tmp_path, callbacks=[theirs, Accumulating()], num_sanity_val_steps=0)
+    plain.fit(Plain(), loader(24), loader(8))
+    brain = small_brain(tmp_path, epochs=2, dropout=0.0, callbacks=[ours, Accumulating()])
+    brain.fit(brain.hparams.counter, loader(24), loader(8))
+    hidden = (MOVED, "on_train_batch_end")  # where Lightning's loss is a divided one
+    assert ours.views(*hidden) == theirs.views(*hidden)
+
+
 STOPS = [name for name in vars(Watching) if name.startswith(("on_fit_start", "on_tr", "on_val"))]
 STOPS.remove("on_train_end")
 

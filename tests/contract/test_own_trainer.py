@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,75 @@ def test_datamodule_in_brain_fit(tmp_path: Path) -> None:
     assert all(map(torch.equal, weights(brain), weights(same)))
 
 
+class Recounting(PointsModule):
+    """Has a state that its loaders depend on, and notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+        self.asked: list[Any] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"made": self.made}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.asked.append("load_state_dict")
+        self.made = state_dict["made"]
+
+    def prepare_data(self) -> None:
+        self.asked.append("prepare_data")
+
+    def setup(self, stage: str) -> None:
+        self.asked.append(("setup", stage))
+
+    def teardown(self, stage: str) -> None:
+        self.asked.append(("teardown", stage))
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.asked.append(("on_exception", type(exception)))
+
+    def train_dataloader(self) -> Any:
+        self.asked.append("train_dataloader")
+        self.made += 1
+        return super().train_dataloader()
+
+    def val_dataloader(self) -> Any:
+        self.asked.append("val_dataloader")
+        return super().val_dataloader()
+
+
+@pytest.mark.parametrize("kind", ["whole", "resumed", "other's", "failing"])
+def test_what_a_datamodule_hears_of_a_fit(tmp_path: Path, kind: str) -> None:
+    """In Lightning's order: its state is there when it makes the loaders."""
+    path = str(tmp_path / "kept.ckpt")
+    first = small_brain(tmp_path, epochs=1)
+    data: Any = {"loader": loader()} if kind == "other's" else {"datamodule": Recounting()}
+    first.fit(range(1), *data.values()) if kind == "other's" else first.fit(range(1), **data)
+    first.trainer.save_checkpoint(path)
+    ckpt_path = None if kind in ("whole", "failing") else path
+
+    class Failing(SmallBrain):
+        def on_fit_batch_end(self, *_: Any) -> None:
+            if kind == "failing":
+                raise OverflowError("as if by chance")
+
+    def hears(own: bool) -> Recounting:
+        data = Recounting()
+        brain = small_brain(tmp_path, Failing)
+        with pytest.raises(OverflowError) if kind == "failing" else nullcontext():
+            if own:
+                trainer(tmp_path, num_sanity_val_steps=0).fit(
+                    BrainModule(brain), datamodule=data, ckpt_path=ckpt_path, **WEIGHTS_ONLY
+                )
+            else:
+                brain.fit(range(2), datamodule=data, ckpt_path=ckpt_path)
+        return data
+
+    ours, theirs = hears(own=False), hears(own=True)
+    assert ours.asked == theirs.asked
+    assert ours.made == theirs.made == (2 if kind == "resumed" else 1)
+
+
 def test_datamodule_and_data_at_once(tmp_path: Path) -> None:
     brain = small_brain(tmp_path)
     with pytest.raises(ValueError, match="datamodule as well as train_set"):
@@ -316,6 +386,10 @@ def test_scale_batch_size(tmp_path: Path) -> None:
     assert ("end", "TRAIN") not in brain.calls
 
 
+def found_by(finder: callbacks.LearningRateFinder) -> Any:
+    return getattr(finder, "optimal_lr", None)  # 2.5 has none before a search
+
+
 @pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before")
 def test_no_search_where_the_checkpointer_has_a_checkpoint(tmp_path: Path) -> None:
     def searched(brain: SmallBrain, **arguments: Any) -> callbacks.LearningRateFinder:
@@ -326,10 +400,10 @@ def test_no_search_where_the_checkpointer_has_a_checkpoint(tmp_path: Path) -> No
 
     options = {"optimization": "automatic"}
     first = small_brain(tmp_path, saves=True, options=options)
-    assert searched(first).optimal_lr is not None
+    assert found_by(searched(first)) is not None
     rate = first.optimizer.param_groups[0]["lr"]
     resumed = small_brain(tmp_path, saves=True, options=options)
-    assert searched(resumed, max_epochs=3).optimal_lr is None
+    assert found_by(searched(resumed, max_epochs=3)) is None
     assert resumed.optimizer.param_groups[0]["lr"] == rate
     found = Tuner(trainer(tmp_path)).lr_find(
         BrainModule(resumed), loader(200), loader(8), num_training=10
@@ -349,9 +423,9 @@ def test_a_search_after_a_fit_that_failed_before_it(tmp_path: Path) -> None:
     resuming = small_brain(tmp_path / "1", saves=True, callbacks=[FailingStart(), finder])
     with pytest.raises(OverflowError):
         fit(resuming)
-    assert finder.optimal_lr is None
+    assert found_by(finder) is None
     fit(small_brain(tmp_path / "2", epochs=1, callbacks=[finder]))
-    assert finder.optimal_lr is not None
+    assert found_by(finder) is not None
 
 
 @pytest.mark.parametrize("method", ["validate", "test", "predict"])

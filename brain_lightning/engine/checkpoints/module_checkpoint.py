@@ -26,6 +26,7 @@ from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.lightning_internals import StepCounter
 from brain_lightning.engine.optimization.uncounted_steps import restore_uncounted_steps, steps_done
 from brain_lightning.engine.processes.rank_states import rank_states_known, states_of_all_ranks
+from brain_lightning.engine.stages.datamodule_run import load_state
 from brain_lightning.engine.stages.fit_run import FitRun
 from brain_lightning.engine.trainer.placement import runs_among_others
 from brain_lightning.parts.checkpoints.archive_checksums import find_damaged_entry
@@ -106,9 +107,8 @@ class ModuleCheckpoint:
                 "ModelCheckpoint saved in full, or leave out ckpt_path."
             )
         checkpoint.pop("loops", None)  # the epoch counter of the recipe rules
-        datamodule = None if run is None else run.datamodule
-        if datamodule is not None:
-            datamodule.load_state_dict(checkpoint.get(type(datamodule).__qualname__, {}))
+        if run is not None and run.datamodule is not None and run.loads_datamodule:
+            load_state(run.datamodule, checkpoint)
 
     def read_weights(self, checkpoint: dict[str, Any]) -> None:
         """Bring names up to date, and keep nothing."""

@@ -48,6 +48,12 @@ def publish(trainer: pl.Trainer, values: Mapping[str, Any], *, to_loggers: bool 
         logger.save()
 
 
+def show_in_bars(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
+    """Have Lightning's progress bars show the values from now on."""
+    if not trainer.barebones:
+        trainer.progress_bar_metrics.update(values)  # the dictionary itself, as above
+
+
 def named_loss(name: str, loss: Any) -> dict[str, float]:
     """Return a stage's loss under ``name``; a mapping of losses under ``name_KEY`` each.
 

@@ -144,6 +144,13 @@ class EvaluationPass:
             brain.step = 0
         return self.average
 
+    @property
+    def losses_so_far(self) -> dict[str, float]:
+        """The average of the batches that were evaluated; none where processes share them."""
+        if self._shared is not None:
+            return {}
+        return named_loss(f"{self.stage.name.lower()}_loss", self.average)
+
     def abandon(self) -> None:
         """Leave the stage without its end: the batches were only a check or a trial."""
         self._bar.close()

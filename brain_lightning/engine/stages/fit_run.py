@@ -29,7 +29,7 @@ from brain_lightning.engine.checkpoints.unsaved_training import UnsavedTraining
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.logs.learning_rate_log import LearningRateLog
 from brain_lightning.engine.logs.logger_continuation import LoggerContinuation, write_out
-from brain_lightning.engine.logs.published_metrics import named_loss, publish
+from brain_lightning.engine.logs.published_metrics import named_loss, publish, show_in_bars
 from brain_lightning.engine.logs.train_log_repeats import RepeatedLines, sizes_at_the_start
 from brain_lightning.engine.optimization.uncounted_steps import steps_done
 from brain_lightning.engine.processes.gradient_order import GradientOrder
@@ -80,6 +80,8 @@ class FitRun:
         self.epochs = epochs
         self._counter = counter
         self.datamodule: pl.LightningDataModule | None = None
+        self.loads_datamodule = True
+        """Whether its state is still to be loaded from the checkpoint that is gone on from."""
         self.train_tickets = None
         if train_loader is not None:
             self.train_tickets = BatchTickets(train_loader, keeps_start_states=True)
@@ -111,6 +113,7 @@ class FitRun:
         self._iterations_before_step: list[dict[str, Any]] = []
         self._done_before_step = (0, 0)
         self._notes: TrainingNotes | None = None
+        self._own_accumulation: int | None = None
         self._restored_notes: Mapping[str, Any] = {}
         self.keeps_states_before_steps = False
         """Whether a checkpoint may be saved between the fetch of a batch and its step's end."""
@@ -543,6 +546,7 @@ class FitRun:
         losses = named_loss("train_loss", self.average)
         connection.stage_losses.update(losses)
         publish(trainer, {**losses, **self.learning_rates.rates})
+        show_in_bars(trainer, losses)
         connection.stage_is_ending = True
         notes = TrainingNotes(self.brain)
         try:
@@ -627,8 +631,17 @@ class FitRun:
         stops = trainer.should_stop and _may_stop(trainer)
         return stops and not (self.training.was_passed_over or self.validation.is_left)
 
+    def accumulate(self, batches: int | None) -> None:
+        """Step after so many batches, as a callback wants it; None: as the Brain does."""
+        if self._own_accumulation is None:
+            self._own_accumulation = self.brain.grad_accumulation_factor
+        self.brain.grad_accumulation_factor = self._own_accumulation if batches is None else batches
+        if batches is None:
+            self._own_accumulation = None
+
     def release(self) -> None:
         """Let go of the loaders and the epoch counter when the run is over."""
+        self.accumulate(None)
         if self.train_tickets is not None:
             self.train_tickets.release()
         self.validation.release()
