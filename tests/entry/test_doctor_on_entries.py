@@ -23,6 +23,8 @@ AROUND_DDP = {
     "by the entry's name as text": ("self.modules['model'].encode(x)", "encode"),
     "by a variable": ("one = self.modules.model; one.encode(x)", "encode"),
     "an attribute": ("x * self.modules.model.size", "size"),
+    "an item": ("self.modules.model[0](x)", "[0]"),
+    "an item by its name": ("one = self.modules['model']; one['rnn'](x)", "['rnn']"),
 }
 
 
@@ -44,13 +46,14 @@ def test_what_ddps_wrapper_does_not_have_is_named(doctor, case):
     assert status == 0
     strategies = report["brains"][0]["strategies"]
     assert not strategies["ddp"]["possible"]
-    assert f"modules.model.{attribute} (train.py:15) would not" in strategies["ddp"]["why"]
+    part = f"modules.model{attribute if '[' in attribute else f'.{attribute}'} (train.py:15)"
+    assert f"{part} would not be there" in strategies["ddp"]["why"]
     assert strategies["fsdp2"]["possible"]
     assert strategies["whole_module_ddp"]["possible"]
     assert doctor({}, "--trainer.strategy=ddp")[0] == 0  # no file of hyperparameters
     status, report = doctor(recipe_with(line), "--trainer.strategy=ddp")
     assert status == 1
-    assert f"modules.model.{attribute} (train.py:15)" in report["refused"][0]["message"]
+    assert part in report["refused"][0]["message"]
 
 
 THROUGH_DDP = [
@@ -91,6 +94,16 @@ def test_an_entry_that_may_have_nothing_to_train(doctor, model, is_noted):
     assert report["brains"][0]["strategies"]["ddp"]["possible"]
     messages = [each["message"] for each in report["notes"] if each["line"] == 15]
     assert [("if modules.model has something" in each) for each in messages] == [True] * is_noted
+
+
+def test_what_two_classes_inherit_is_noted_once(doctor):
+    files = recipe_with("model.encode(x)", "!new:nowhere.Encoder")
+    files["train.py"] += "class A(MyBrain): pass\nclass B(MyBrain): pass\n"
+
+    _, report = doctor(files)
+
+    assert len(report["brains"]) == 3
+    assert [each["line"] for each in report["notes"]].count(15) == 1
 
 
 def test_a_speechbrain_model_is_known_to_train(doctor):

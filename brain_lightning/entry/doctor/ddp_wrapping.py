@@ -41,7 +41,7 @@ def judged(
     for entry, missing in around.missing.items():
         trained = trains(entries.get(entry), tree)
         for attribute, place in missing.items():
-            name = f"modules.{entry}.{attribute}"
+            name = f"modules.{entry}{attribute}"
             if trained:
                 failing[name] = str(place)
             elif trained is None:

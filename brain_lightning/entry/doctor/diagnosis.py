@@ -75,6 +75,7 @@ def diagnose(
     made = [each for listed in uses.constructions.values() for each in listed]
     asked = options.with_constructors(made).callbacks
     result.notes += unknown_monitors(asked, logged, tree) if found else ()
+    result.notes = list(dict.fromkeys(result.notes))  # classes may inherit the same
     return result
 
 

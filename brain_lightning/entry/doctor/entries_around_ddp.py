@@ -26,7 +26,7 @@ class AroundDDP:
     """By entry of ``modules``: what is used of it that its wrapper does not do, and where."""
 
     missing: dict[str, dict[str, Place]] = field(default_factory=dict)
-    """Entry -> attributes that the wrapper does not have: ``self.modules.encoder.rnn(x)``."""
+    """Entry -> what the wrapper does not have: ``.rnn``, ``[0]``."""
     unwrapped: dict[str, Place] = field(default_factory=dict)
     """Name in hparams -> where a batch goes through it: ``self.hparams.encoder(x)``.
 
@@ -46,14 +46,16 @@ def around_ddp(brain: BrainClass, tree: SourceTree) -> AroundDDP:
         if each.function.name in _BEFORE_WRAPPING:
             continue
         for entry, attribute, place in each.attributes():
-            if entry not in stored and (entry, attribute) not in stored:
+            if entry not in stored and (entry, attribute.removeprefix(".")) not in stored:
                 attributes.setdefault(entry, {}).setdefault(attribute, place)
         if each.function.name in _OF_A_BATCH:
             for name, place in each.calls_of_hparams():
                 found.unwrapped.setdefault(name, place)
     known = names_of_the_wrapper(tree) if attributes else frozenset()
     for entry, used in attributes.items():
-        missing = {name: place for name, place in used.items() if name not in known}
+        missing = {
+            name: place for name, place in used.items() if name.removeprefix(".") not in known
+        }
         if missing:
             found.missing[entry] = missing
     return found
@@ -145,13 +147,13 @@ class _Method:
                 yield self._entry(node.value), node.attr
 
     def attributes(self) -> Iterator[tuple[str, str, Place]]:
-        """Yield the entries of which an attribute is used, that, and where."""
+        """Yield the entries of which an attribute or an item is used, that, and where."""
         for node in ast.walk(self.function):
-            if not isinstance(node, ast.Attribute) or not isinstance(node.ctx, ast.Load):
+            if not isinstance(node, (ast.Attribute, ast.Subscript)):
                 continue
-            entry = self._entry(node.value)
+            entry = self._entry(node.value) if isinstance(node.ctx, ast.Load) else ""
             if entry and entry not in self._asked and id(node) not in self._guarded:
-                yield entry, node.attr, self._source.place(node)
+                yield entry, _shown(node), self._source.place(node)
 
     def calls_of_hparams(self) -> Iterator[tuple[str, Place]]:
         """Yield what is called as ``self.hparams.encoder(x)``, and where."""
@@ -160,6 +162,12 @@ class _Method:
                 entry = self._member(node.func, "hparams")
                 if entry:
                     yield entry, self._source.place(node)
+
+
+def _shown(node: ast.Attribute | ast.Subscript) -> str:
+    if isinstance(node, ast.Attribute):
+        return f".{node.attr}"
+    return f"[{ast.unparse(node.slice)}]"
 
 
 def _below_conditions(function: Function) -> Iterator[int]:
