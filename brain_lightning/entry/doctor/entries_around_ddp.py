@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
-from brain_lightning.entry.doctor.brain_classes import BrainClass, Function
+from brain_lightning.entry.doctor.brain_classes import BrainClass, Function, class_members
 from brain_lightning.entry.doctor.findings import Place
 from brain_lightning.entry.doctor.recipe_uses import self_name
 from brain_lightning.entry.doctor.source_files import SourceFile, SourceTree
@@ -69,15 +69,20 @@ def names_of_the_wrapper(tree: SourceTree) -> Set[str]:
         each = pending.pop()
         if each is None:
             continue
+        names |= class_members(each).keys() | set(_declared(each.definition))
         for node in ast.walk(each.definition):
-            if isinstance(node, ast.FunctionDef):
-                names.add(node.name)
-            elif isinstance(node, (ast.Attribute, ast.Name)) and isinstance(node.ctx, ast.Store):
-                names.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                names |= {node.attr} if _is_name(node.value, "self") else set()
         for base in each.definition.bases:
             name = tree.meaning(base, each.file)
             pending.append(tree.installed_class(name) if isinstance(name, str) else name)
     return names
+
+
+def _declared(definition: ast.ClassDef) -> Iterator[str]:
+    for node in definition.body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            yield node.target.id
 
 
 class _Method:
