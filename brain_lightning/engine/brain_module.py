@@ -16,7 +16,7 @@ from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.checkpoints.lightning_checkpoint import load_recoverables
 from brain_lightning.engine.checkpoints.module_checkpoint import ModuleCheckpoint
 from brain_lightning.engine.checkpoints.recovery_choice import no_recovery
-from brain_lightning.engine.checkpoints.resume import count_fit
+from brain_lightning.engine.checkpoints.sessions import count_fit
 from brain_lightning.engine.connection import connection_of
 from brain_lightning.engine.defaults import is_overridden
 from brain_lightning.engine.lightning_internals import (

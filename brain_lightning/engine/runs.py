@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -77,28 +78,7 @@ def run_fit(
     connection = connection_of(brain)
     run.is_inner = connection.module is not None
     outer_lines = connection.repeated_lines
-
-    def start(trainer: pl.Trainer) -> None:
-        run.requeue.listen(trainer)
-        if not run.is_inner:
-            run.loggers = LoggerContinuation(trainer)
-        if ckpt_path is None:
-            prefer_newest_progress(trainer, brain)
-        elif os.path.isfile(ckpt_path):
-            read_checkpoint_file(ckpt_path)  # says what is wrong with it, as Lightning would not
-        if ckpt_path is None and saves_on_exception(callbacks_of(trainer)):
-            ignore_missing_last_checkpoint()
-        if datamodule is not None:
-            datamodule.trainer = trainer
-            callbacks_of(trainer).append(EndOfDataModule(datamodule))
-        trainer.fit(
-            module,
-            run.train_tickets,
-            run.validation.tickets,
-            ckpt_path=ckpt_path,
-            **plain_loading(trainer),
-        )
-
+    start = partial(_fit, run=run, module=module, ckpt_path=ckpt_path)
     try:
         _start(brain, bar, start, recipe_validates=run.validation.recipe_validates)
         if not run.is_inner:
@@ -110,6 +90,28 @@ def run_fit(
         if not run.is_inner:
             let_them_go_on(())
         run.release()
+
+
+def _fit(trainer: pl.Trainer, run: FitRun, module: BrainModule, ckpt_path: str | None) -> None:
+    run.requeue.listen(trainer)
+    if not run.is_inner:
+        run.loggers = LoggerContinuation(trainer)
+    if ckpt_path is None:
+        prefer_newest_progress(trainer, run.brain)
+        if saves_on_exception(callbacks_of(trainer)):
+            ignore_missing_last_checkpoint()
+    elif os.path.isfile(ckpt_path):
+        read_checkpoint_file(ckpt_path)  # says what is wrong with it, as Lightning would not
+    if run.datamodule is not None:
+        run.datamodule.trainer = trainer
+        callbacks_of(trainer).append(EndOfDataModule(run.datamodule))
+    trainer.fit(
+        module,
+        run.train_tickets,
+        run.validation.tickets,
+        ckpt_path=ckpt_path,
+        **plain_loading(trainer),
+    )
 
 
 def run_validation(

@@ -16,10 +16,8 @@ from torch.nn import Module, ModuleDict
 from torch.optim import Optimizer
 
 from brain_lightning.engine.checkpoints.lightning_checkpoint import checked_path
-from brain_lightning.engine.checkpoints.resume import (
-    capture_resume_state,
-    resume_from,
-)
+from brain_lightning.engine.checkpoints.resume import resume_from
+from brain_lightning.engine.checkpoints.resume_state import capture_resume_state
 from brain_lightning.engine.connection import ATTRIBUTE, Connection, connection_of
 from brain_lightning.engine.defaults import brain_default, is_overridden
 from brain_lightning.engine.optimization.batch_size_search import with_found_batch_size

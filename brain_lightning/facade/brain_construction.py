@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import Module, ModuleDict
 
-from brain_lightning.engine.checkpoints.resume import count_checkpointer
+from brain_lightning.engine.checkpoints.sessions import count_checkpointer
 from brain_lightning.facade.training_profiler import make_profiler
 from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.loggers import get_logger

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
-from brain_lightning.engine.checkpoints.resume import capture_resume_state
+from brain_lightning.engine.checkpoints.resume_state import capture_resume_state
 from brain_lightning.engine.checkpoints.wrapped_entries import wrapper_prefix
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.parts.checkpoints.gathering import gathered
