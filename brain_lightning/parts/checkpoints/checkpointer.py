@@ -224,7 +224,8 @@ class Checkpointer:
         The first four arguments are those of :meth:`save_checkpoint`, the others those of
         :meth:`delete_checkpoints`. ``keep_recent`` also keeps the ``num_to_keep`` newest ones.
         """
-        self.save_checkpoint(meta, end_of_epoch, name, verbosity)
+        # By name, as SpeechBrain's does: a subclass may have the arguments in another order.
+        self.save_checkpoint(meta=meta, end_of_epoch=end_of_epoch, name=name, verbosity=verbosity)
         self.delete_checkpoints(
             num_to_keep=num_to_keep,
             max_keys=max_keys,
@@ -242,7 +243,13 @@ class Checkpointer:
         ckpt_predicate: Predicate | None = None,
     ) -> Checkpoint | None:
         """Return the first that :meth:`find_checkpoints` finds, or None."""
-        found = self.find_checkpoints(importance_key, max_key, min_key, ckpt_predicate, 1)
+        found = self.find_checkpoints(
+            importance_key=importance_key,
+            max_key=max_key,
+            min_key=min_key,
+            ckpt_predicate=ckpt_predicate,
+            max_num_checkpoints=1,
+        )
         return found[0] if found else None
 
     def find_checkpoints(

@@ -158,6 +158,6 @@ def _set_epochs(loader: DataLoader[Any], epochs: list[int | None]) -> None:
         return
     for sampler, epoch in zip(samplers, epochs, strict=True):
         # Only where it differs: set_epoch can be costly, and an epoch that a sampler does not keep
-        # up to date would be set wrongly within it.
-        if epoch is not None and _epoch_of(sampler) != epoch:
+        # up to date would be set wrongly within it. A run may be resumed with another sampler.
+        if epoch is not None and hasattr(sampler, "set_epoch") and _epoch_of(sampler) != epoch:
             sampler.set_epoch(epoch)

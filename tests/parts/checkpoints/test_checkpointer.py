@@ -58,6 +58,21 @@ def test_the_methods_have_the_arguments_that_speechbrain_has():
             assert same or (parameter.default in ([], {}) and empty_here) or "importance" in key
 
 
+def test_a_subclass_is_called_by_the_names_of_the_arguments(library, tmp_path):
+    class Own(library):
+        def save_checkpoint(self, *, name, meta, **others):
+            return super().save_checkpoint(meta={**meta, "own": True}, name=name, **others)
+
+        def find_checkpoints(self, *, ckpt_predicate=None, **others):
+            return super().find_checkpoints(ckpt_predicate=ckpt_predicate, **others)
+
+    checkpointer = Own(tmp_path, {"counter": EpochCounter(2)})
+    checkpointer.save_and_keep_only(meta={"loss": 1.0}, min_keys=["loss"], name="first")
+    found = checkpointer.find_checkpoint(min_key="loss")
+    assert found.meta["own"]
+    assert found.path.name == "CKPT+first"
+
+
 # What is on the disk
 
 

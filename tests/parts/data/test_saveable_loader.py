@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
+from brain_lightning.parts.data.samplers import ReproducibleRandomSampler
 from tests.parts.data.loader_scenarios import (
     Recording,
     RegeneratingBatchSampler,
@@ -100,6 +101,26 @@ def test_prefetching_workers_do_not_count():
     loader = SaveableDataLoader(range(12), batch_size=2, num_workers=2)
     handed_over(loader, 1)
     assert loader.position == 1
+
+
+@pytest.mark.parametrize("loader_class", [SaveableDataLoader, TheirLoader])
+@pytest.mark.parametrize("is_shuffled_now", [True, False])
+def test_a_resume_may_shuffle_where_the_run_did_not_and_the_other_way_round(
+    tmp_path, loader_class, is_shuffled_now
+):
+    def loader(is_shuffled):
+        sampler = ReproducibleRandomSampler(range(8)) if is_shuffled else SequentialSampler(range(8))
+        if is_shuffled:
+            sampler.set_epoch(4)
+        return loader_class(range(8), batch_size=2, sampler=sampler)
+
+    before = loader(not is_shuffled_now)
+    checkpointer = Checkpointer(tmp_path, {"loader": before})
+    handed_over(before, 1)
+    checkpointer.save_checkpoint(end_of_epoch=False)
+    resumed, whole = loader(is_shuffled_now), loader(is_shuffled_now)
+    Checkpointer(tmp_path, {"loader": resumed}).recover_if_possible()
+    assert as_lists(resumed) == as_lists(whole)[1:]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
