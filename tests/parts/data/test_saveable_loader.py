@@ -16,8 +16,8 @@ from speechbrain.utils.checkpoints import Checkpointer as TheirCheckpointer
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
-from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 from brain_lightning.parts.data.samplers import ReproducibleRandomSampler
+from brain_lightning.parts.data.saveable_loader import SaveableDataLoader
 from tests.parts.data.loader_scenarios import (
     Recording,
     RegeneratingBatchSampler,
@@ -109,7 +109,8 @@ def test_a_resume_may_shuffle_where_the_run_did_not_and_the_other_way_round(
     tmp_path, loader_class, is_shuffled_now
 ):
     def loader(is_shuffled):
-        sampler = ReproducibleRandomSampler(range(8)) if is_shuffled else SequentialSampler(range(8))
+        kind = ReproducibleRandomSampler if is_shuffled else SequentialSampler
+        sampler = kind(range(8))
         if is_shuffled:
             sampler.set_epoch(4)
         return loader_class(range(8), batch_size=2, sampler=sampler)
