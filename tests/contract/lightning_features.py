@@ -58,7 +58,7 @@ CALLBACKS: dict[str, Entry] = {
         "checkpoint does not search again, nor does your own Trainer's",
     ),
     "LearningRateMonitor": WORKS,
-    "ModelCheckpoint": Entry("works", "all modes; see checkpoints below"),
+    "ModelCheckpoint": Entry("works", "all modes; see Checkpoints above"),
     "ModelPruning": Entry(
         "works",
         "what is saved of pruned modules is evaluated and gone on with, with our Checkpointer and, from "

@@ -466,7 +466,7 @@ def test_EMAWeightAveraging_before_its_first_update(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_WeightAveraging(tmp_path: Path) -> None:
-    """The average goes on exactly behind a resume from either kind of checkpoint."""
+    """The average goes on exactly after a resume from either kind of checkpoint."""
     whole = fit(small_brain(tmp_path / "whole", callbacks=[callbacks.WeightAveraging()]))
 
     def keeper() -> callbacks.ModelCheckpoint:

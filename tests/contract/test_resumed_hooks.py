@@ -1,4 +1,4 @@
-"""The hooks that callbacks get behind a resume in the middle of an epoch, beside Lightning's."""
+"""The hooks that callbacks get after a resume in the middle of an epoch, beside Lightning's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How far objects have come that a recipe uses in training and gives to no checkpointer.
 
 SpeechBrain's speaker recipes anneal the learning rate by ``hparams.lr_annealing``, and do not save
-it: behind a resume it would begin its first cycle again.
+it: after a resume it would begin its first cycle again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Weights, buffers and optimizers that training changes and no recoverable saves.
 
 SpeechBrain's recipes with several optimizers often save none of them, and some keep a module that
-nothing saves: behind a resume moments and batch statistics would begin anew.
+nothing saves: after a resume moments and batch statistics would begin anew.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class UnsavedTraining:
             if path not in self._said:
                 self._said.add(path)
                 logger.warning(
-                    "The optimizer %s begins anew behind a resume: the recipe does not save it, "
+                    "The optimizer %s begins anew after a resume: the recipe does not save it, "
                     "and its state_dict() has more than tensors and plain values.",
                     path,
                 )

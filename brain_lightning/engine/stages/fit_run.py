@@ -217,7 +217,7 @@ class FitRun:
         assert self.epochs is not None
         if wanted_by_any(trainer, not self.epochs.has_next()):
             trainer.should_stop = True
-            if self._resume is not None:  # what comes behind this fit draws random numbers too
+            if self._resume is not None:  # what comes after this fit draws random numbers too
                 self._resume.before_epoch(self.brain)
                 self._resume = None
 

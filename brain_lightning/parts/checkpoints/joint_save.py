@@ -74,7 +74,7 @@ def _same_draft(target: Path, meta: dict[str, Any]) -> CheckpointDraft:
 def _run_hooks(hooks: Sequence[ChosenHook], folder: Path, target: Path, is_apart: bool) -> None:
     ddp_barrier()  # the folders of all nodes are there
     for chosen in hooks:
-        # Told behind each: the hooks that follow may wait for this process.
+        # Told after each: the hooks that follow may wait for this process.
         _raise_together(_failure_of(chosen, folder, target, is_apart))
 
 

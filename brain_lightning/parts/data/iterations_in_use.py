@@ -1,7 +1,7 @@
 """Loaders that parts of a recipe draw from, batch by batch, while it trains.
 
 SpeechBrain's AddNoise makes a loader of noises when it is first called, and keeps its iterator from
-one training batch to the next. No checkpointer knows it: behind a resume it is made again, and goes
+one training batch to the next. No checkpointer knows it: after a resume it is made again, and goes
 on here where the interrupted one was.
 
 Order of calls: :func:`iterations_in_use` at a save; in the resumed process :func:`let_them_go_on`,

@@ -1,4 +1,4 @@
-"""Loaders that a recipe's parts draw from in training, as AddNoise does, go on behind a resume."""
+"""Loaders that a recipe's parts draw from in training, as AddNoise does, go on after a resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SpeechBrain's schedulers show the rate that they set last, also behind a resume."""
+"""SpeechBrain's schedulers show the rate that they set last, also after a resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedulers that a recipe steps and does not save go on behind a resume."""
+"""Schedulers that a recipe steps and does not save go on after a resume."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_a_state_that_no_file_can_hold_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     fit(unsaved(tmp_path, OtherState, epochs=2))
-    assert caplog.text.count("brain.others.0 begins anew behind a resume") == 1
+    assert caplog.text.count("brain.others.0 begins anew after a resume") == 1
 
 
 # -- what has changed --------------------------------------------------------------------------
