@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.config
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -66,18 +67,34 @@ def get_logger(name: str) -> MainProcessLogger:
 
 
 class TqdmCompatibleStreamHandler(_StreamHandler):
-    """Write messages to a stream without tearing a progress bar that stands on it."""
+    """Write messages to a stream without tearing a progress bar that stands on it.
+
+    The bar is tqdm's or Rich's.
+    """
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message above the bars."""
         try:
-            tqdm.write(self.format(record), file=self.stream, end=self.terminator)
+            stream = _above_rich_display(self.stream)
+            tqdm.write(self.format(record), file=stream, end=self.terminator)
             self.flush()
         except RecursionError:  # as logging's own handlers do: reporting it would recurse too
             raise
         except Exception:
             self.handleError(record)
+
+
+def _above_rich_display(stream: TextIO) -> TextIO:
+    """Return what writes to ``stream`` above what Rich shows on the terminal, if it shows anything.
+
+    While it does, it has put something in the place of ``sys.stderr`` and ``sys.stdout`` that knows
+    what it stands for; a handler has the stream of before.
+    """
+    for shown in (sys.stderr, sys.stdout):
+        if getattr(shown, "rich_proxied_file", None) is stream:
+            return shown
+    return stream
 
 
 def setup_logging(

@@ -1,6 +1,7 @@
 import io
 import logging
 import os
+import sys
 
 import pytest
 import yaml
@@ -133,3 +134,19 @@ def test_a_message_that_cannot_be_written_is_reported(capsys):
     handler = TqdmCompatibleStreamHandler(io.StringIO())
     handler.emit(logging.LogRecord("x", logging.INFO, "f", 1, "%d", ("a",), None))
     assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_messages_stand_above_what_rich_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = pytest.importorskip("rich.console")
+    live = pytest.importorskip("rich.live")
+    stream, terminal = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    logger = logging.Logger("above rich")
+    logger.addHandler(TqdmCompatibleStreamHandler(sys.stderr))
+    with live.Live("a bar", console=console.Console(file=terminal, force_terminal=True)):
+        logger.warning("in its time")
+    logger.warning("behind it")
+    assert stream.getvalue() == "behind it\n"
+    shown = terminal.getvalue()
+    assert "in its time\n" in shown
+    assert shown.rindex("a bar") > shown.index("in its time")
