@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,6 +21,7 @@ from lightning.pytorch.callbacks import (
     DeviceStatsMonitor,
     LearningRateFinder,
     ModelCheckpoint,
+    RichProgressBar,
     SpikeDetection,
     device_stats_monitor,
 )
@@ -371,6 +373,38 @@ def allow_spike_detection_to_load(trainer: pl.Trainer) -> None:
     for callback in vars(trainer)["callbacks"]:
         if isinstance(callback, SpikeDetection) and not hasattr(callback, "running"):
             callback.running = callback.running_mean  # type: ignore[attr-defined]
+
+
+def count_epochs_in_rich_bars(
+    trainer: pl.Trainer, last: Callable[[], int | None]
+) -> Callable[[], None]:
+    """Have ``RichProgressBar`` say "Epoch 0/9", or "Epoch 0" where nobody knows the last one.
+
+    Why: it goes by ``max_epochs``, and says "Epoch 0/-2" where there is none.
+    Names: ``_get_train_description``.
+
+    Args:
+        trainer: of a Brain's own making.
+        last: returns the last value that ``trainer.current_epoch`` is to have, or None.
+
+    Returns:
+        What gives the callbacks their own wording back.
+    """
+    bars = [each for each in vars(trainer)["callbacks"] if isinstance(each, RichProgressBar)]
+
+    def describe(bar: RichProgressBar, epoch: int) -> str:
+        text = type(bar)._get_train_description(bar, epoch)
+        end = last()
+        return text.replace("/-2", "" if end is None else f"/{end}", 1).ljust(len(text))
+
+    for bar in bars:
+        vars(bar)["_get_train_description"] = partial(describe, bar)
+
+    def forget() -> None:
+        for bar in bars:
+            vars(bar).pop("_get_train_description", None)
+
+    return forget
 
 
 def is_tuners(finder: LearningRateFinder) -> bool:

@@ -389,6 +389,38 @@ def test_RichProgressBar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "5/5" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("epochs", "shown"),
+    [
+        (EpochCounter(2), "Epoch 1/1 "),
+        (range(2), "Epoch 1/1 "),
+        (range(5, 7), "Epoch 5/5 "),
+        (iter([1, 2]), "Epoch 1 "),
+    ],
+    ids=["counter", "range", "later", "iterator"],
+)
+def test_RichProgressBar_counts_the_epochs(
+    tmp_path: Path, epochs: Any, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = callbacks.RichProgressBar()
+    brain = small_brain(tmp_path, options=WITH_BARS, callbacks=[bar])
+    brain.fit(epochs, loader())
+    out = capsys.readouterr().out
+    assert "/-2" not in out
+    assert shown in out
+    own = pl.Trainer(
+        accelerator="cpu",
+        callbacks=[bar],
+        logger=False,
+        max_epochs=3,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+    )
+    own.fit(BrainModule(brain), loader())
+    assert "Epoch 2/2 " in capsys.readouterr().out
+
+
 def test_ProgressBar(tmp_path: Path) -> None:
     class Counting(callbacks.ProgressBar):
         seen: list[Any] = []

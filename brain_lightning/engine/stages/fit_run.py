@@ -46,7 +46,7 @@ from brain_lightning.engine.stages.training_stage import TrainingStage
 from brain_lightning.engine.trainer.progress_bar import StageBar
 from brain_lightning.parts.checkpoints.random_states import random_states
 from brain_lightning.parts.data.iterations_in_use import iterations_in_use
-from brain_lightning.parts.epochs.epoch_source import EpochSource
+from brain_lightning.parts.epochs.epoch_source import EpochSource, last_epoch_of
 
 
 class FitRun:
@@ -114,6 +114,7 @@ class FitRun:
         self._done_before_step = (0, 0)
         self._notes: TrainingNotes | None = None
         self._own_accumulation: int | None = None
+        self._forget_bars: Callable[[], None] | None = None
         self._restored_notes: Mapping[str, Any] = {}
         self.keeps_states_before_steps = False
         """Whether a checkpoint may be saved between the fetch of a batch and its step's end."""
@@ -141,11 +142,18 @@ class FitRun:
         connection.repeated_lines = self._repeated_lines()
         self._open_loggers(trainer)
         upcoming = self.epochs.upcoming() if self.epochs is not None else None
+        if self.epochs is not None:
+            self._forget_bars = internals.count_epochs_in_rich_bars(trainer, self._last_epoch)
         if upcoming is not None:
             # range(n) counts from zero; an EpochCounter from one, as SpeechBrain's loggers do.
             if self._position is None:
                 self._first_number = 0 if upcoming == 0 else 1
             internals.set_current_epoch(trainer, upcoming - self._first_number)
+
+    def _last_epoch(self) -> int | None:
+        """The last value of ``trainer.current_epoch``, where it is known."""
+        last = last_epoch_of(self._counter)
+        return None if last is None else last - self._first_number
 
     def _open_loggers(self, trainer: pl.Trainer) -> None:
         loggers, self.loggers = self.loggers, None
@@ -642,6 +650,8 @@ class FitRun:
     def release(self) -> None:
         """Let go of the loaders and the epoch counter when the run is over."""
         self.accumulate(None)
+        if self._forget_bars is not None:
+            self._forget_bars()
         if self.train_tickets is not None:
             self.train_tickets.release()
         self.validation.release()

@@ -78,6 +78,14 @@ class EpochSource:
             ) from error
 
 
+def last_epoch_of(iterable: object) -> int | None:
+    """The number of the last epoch, where an epoch counter, a range or a list says it."""
+    if _is_epoch_counter(iterable):
+        return int(iterable.limit)  # type: ignore[attr-defined]
+    numbers = iterable if isinstance(iterable, (range, list, tuple)) else ()
+    return int(numbers[-1]) if numbers else None
+
+
 def _is_epoch_counter(epochs: Any) -> bool:
     return isinstance(getattr(epochs, "current", None), int) and isinstance(
         getattr(epochs, "limit", None), int
