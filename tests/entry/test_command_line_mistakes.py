@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
         return main(["run", "train.py", *arguments])
 
     yield run
-    for function in at_exit:
+    for function in reversed(at_exit):
         function()
 
 
