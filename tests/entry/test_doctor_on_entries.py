@@ -106,10 +106,21 @@ def test_what_two_classes_inherit_is_noted_once(doctor):
     assert [each["line"] for each in report["notes"]].count(15) == 1
 
 
-def test_a_speechbrain_model_is_known_to_train(doctor):
-    _, report = doctor(recipe_with("model.CNN(x)", "!new:speechbrain.lobes.models.CRDNN.CRDNN"))
+@pytest.mark.parametrize(
+    ("model", "trains"),
+    [
+        ("!new:speechbrain.lobes.models.CRDNN.CRDNN", True),
+        ("!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN", True),
+        ("!new:speechbrain.lobes.models.transformer.TransformerASR.TransformerASR", True),
+        ("!new:speechbrain.lobes.features.Fbank", False),  # freeze=True is its default
+        ("!new:speechbrain.integrations.huggingface.wav2vec2.Wav2Vec2", False),  # downloaded
+    ],
+)
+def test_models_of_speechbrains(doctor, model, trains):
+    _, report = doctor(recipe_with("model.encode(x)", model))
 
-    assert not report["brains"][0]["strategies"]["ddp"]["possible"]
+    assert report["brains"][0]["strategies"]["ddp"]["possible"] == (not trains)
+    assert any("if modules.model has" in each["message"] for each in report["notes"]) != trains
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def _has_parameters(found: ClassFound, tree: SourceTree) -> bool | None:
     while pending:
         each = pending.pop()
         called = set(_names_called(each))
-        is_open |= not called.isdisjoint(_ELSEWHERE) or any(map(_freezes, _parameter_names(each)))
+        is_open |= not called.isdisjoint(_ELSEWHERE) or _freezes_by_default(each)
         if not called.isdisjoint(_PARAMETERS):
             return None if is_open else True
         for meaning in _classes_named(each, tree):
@@ -60,9 +60,22 @@ def _functions(found: ClassFound) -> Iterator[ast.FunctionDef]:
     return (node for node in ast.walk(found.definition) if isinstance(node, ast.FunctionDef))
 
 
-def _parameter_names(found: ClassFound) -> Iterator[str]:
+def _freezes_by_default(found: ClassFound) -> bool:
+    """Whether the constructor has a parameter such as ``freeze=True``."""
     for function in _functions(found):
-        yield from (each.arg for each in [*function.args.args, *function.args.kwonlyargs])
+        if function.name != "__init__":
+            continue
+        given = function.args
+        positional = [*given.posonlyargs, *given.args]
+        defaults = zip(reversed(positional), reversed(given.defaults), strict=False)
+        for argument, default in [
+            *defaults,
+            *zip(given.kwonlyargs, given.kw_defaults, strict=True),
+        ]:
+            is_off = isinstance(default, ast.Constant) and default.value in (False, None)
+            if _freezes(argument.arg) and default is not None and not is_off:
+                return True
+    return False
 
 
 def _names_called(found: ClassFound) -> Iterator[str]:
