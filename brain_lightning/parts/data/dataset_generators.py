@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import get_worker_info
 
 
 def dataset_generator_states(dataset: object) -> dict[str, Any]:
@@ -29,14 +31,14 @@ def set_dataset_generator_states(dataset: object, states: Mapping[str, Any]) -> 
 
 
 def _generators(dataset: object) -> Iterator[tuple[str, Any]]:
-    waiting: list[tuple[str, object]] = [("", dataset)]
+    waiting: deque[tuple[str, object]] = deque([("", dataset)])
     seen: set[int] = set()
     while waiting:
-        prefix, owner = waiting.pop(0)
+        prefix, owner = waiting.popleft()
         if id(owner) in seen:
             continue
         seen.add(id(owner))
-        attributes = getattr(owner, "__dict__", {})
+        attributes = _attributes(owner)
         for name, value in attributes.items():
             if _kind(value) is not None and id(value) not in seen:
                 seen.add(id(value))
@@ -47,17 +49,33 @@ def _generators(dataset: object) -> Iterator[tuple[str, Any]]:
             waiting += [(f"{prefix}datasets.{i}.", each) for i, each in enumerate(several)]
 
 
+def _attributes(owner: object) -> dict[str, Any]:
+    """Return a copy, as a thread of the data set's may add some; a data set is asked nothing."""
+    try:
+        return dict(object.__getattribute__(owner, "__dict__"))
+    except AttributeError:
+        return {}
+
+
 def _kind(value: object) -> str | None:
-    if isinstance(value, torch.Generator):
-        return f"torch, {value.device}"
-    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
-        return "python"
     kind = type(value)
+    if issubclass(kind, torch.Generator):
+        return _kind_of_torchs(value)  # type: ignore[arg-type]
+    if issubclass(kind, random.Random):
+        # One that reads its numbers elsewhere has no state.
+        return "python" if kind.getstate is random.Random.getstate else None
     if kind.__module__.startswith("numpy.random"):
         if kind.__name__ == "Generator":
             return f"numpy, {type(value.bit_generator).__name__}"  # type: ignore[attr-defined]
         return "numpy" if kind.__name__ == "RandomState" else None
     return None
+
+
+def _kind_of_torchs(generator: torch.Generator) -> str | None:
+    device = generator.device
+    if device.type != "cpu" and get_worker_info() is not None:
+        return None  # a process that was forked must not touch a device
+    return f"torch, {device}"
 
 
 def _state(generator: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any
 
 from brain_lightning.ground.caller_warnings import warn_caller
@@ -20,8 +19,8 @@ class RemainingIndices:
         skip: how many elements the next iteration leaves out.
         stand_ins: so many elements the next iteration gives first that stand for ones that were
             left out.
-        may_be_empty: whether an empty list can stand for a batch; else the first element does that
-            is left.
+        may_be_empty: whether an empty list can stand for a batch; else the last element does that
+            was left out.
     """
 
     def __init__(
@@ -33,6 +32,7 @@ class RemainingIndices:
         self._stand_ins = stand_ins
         self._may_be_empty = may_be_empty
         self._skipped = 0
+        self._last_skipped: list[Any] = []
         self._indices: Iterator[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -47,11 +47,8 @@ class RemainingIndices:
     def _remaining(self, indices: Iterator[Any]) -> Iterator[Any]:
         self._skip(indices)
         count, self._stand_ins = self._stand_ins, 0
-        if count and self._may_be_empty:
-            yield from ([] for _ in range(count))
-        elif count:
-            first = list(islice(indices, 1))
-            yield from first * (count + 1)
+        # They must come even if nothing is left: workers that persist would wait for them.
+        yield from ([[]] if self._may_be_empty else self._last_skipped) * count
         yield from indices
 
     def __len__(self) -> int:
@@ -71,7 +68,7 @@ class RemainingIndices:
         wanted, self._to_skip = self._to_skip, 0
         for number in range(wanted):
             try:
-                next(indices)
+                self._last_skipped = [next(indices)]
             except StopIteration:
                 _warn_of_end(wanted, number)
                 break

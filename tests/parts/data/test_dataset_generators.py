@@ -5,7 +5,7 @@ import random
 import numpy
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, get_worker_info
 
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.dataset_generators import (
@@ -78,6 +78,72 @@ def test_another_kind_of_generator_stays_as_it_is():
 def test_what_is_no_data_set_has_none():
     assert dataset_generator_states([1, 2]) == {}
     assert dataset_generator_states(range(3)) == {}
+
+
+class Reading(random.Random):
+    """Numbers from elsewhere, which have no state."""
+
+    def getstate(self):
+        raise NotImplementedError
+
+
+class Slotted:
+    """One that finds all its attributes itself."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+
+class Unbound:
+    """Stands for something that is there only at times."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("it stands for nothing now")
+
+
+def test_what_cannot_be_asked_is_left_alone():
+    dataset = Drawing()
+    dataset.within, dataset.dataset, dataset.reading = Unbound(), Slotted(), Reading()
+    assert list(dataset_generator_states(dataset)) == ["own"]
+
+
+class OnDevice(torch.Generator):
+    """Stands for one of a GPU, which a forked worker must not touch."""
+
+    device = torch.device("cuda")
+
+    def get_state(self):
+        assert get_worker_info() is None, "Cannot re-initialize CUDA in forked subprocess"
+        return super().get_state()
+
+
+def test_workers_leave_those_of_a_device_alone():
+    dataset = Drawing()
+    dataset.on_device = OnDevice()
+    assert "on_device" in dataset_generator_states(dataset)
+    loader = SaveableDataLoader(dataset, 4, num_workers=1, collate_fn=list)
+    assert len([*loader]) == 3
+
+
+class Filling(torch.Generator):
+    """Its state is asked for while a thread of the data set's gives that another attribute."""
+
+    filled = None
+
+    def get_state(self):
+        self.filled.loaded_by_a_thread = True
+        return super().get_state()
+
+
+def test_attributes_may_be_added_meanwhile():
+    dataset = Drawing()
+    dataset.filling = Filling()
+    dataset.filling.filled = dataset
+    dataset.last = random.Random(1)
+    assert list(dataset_generator_states(dataset)) == ["own", "filling", "last"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -137,6 +137,26 @@ def test_a_data_set_that_loads_several_items_at_once(tmp_path):
     assert [*resumed] == rest
 
 
+@pytest.mark.parametrize(("way", "dataset"), [("alone", Drawing), ("several", DrawingSeveral)])
+def test_workers_that_persist_behind_an_epoch_of_which_nothing_was_left(tmp_path, way, dataset):
+    options = {"batch_size": None} if way == "alone" else {"batch_size": 3}
+
+    def make_loader():
+        workers = {"num_workers": 3, "persistent_workers": True, "collate_fn": as_it_is}
+        return SaveableDataLoader(dataset(), **options, **workers)
+
+    torch.manual_seed(5)
+    loader = make_loader()
+    assert len(loader) % 3  # so that the next epoch's first batch was another worker's turn
+    list(loader)
+    loader.save(tmp_path / "x")
+    expected = [*loader]
+    resumed = make_loader()
+    resumed.load(tmp_path / "x", False)
+    assert [*resumed] == []
+    assert [*resumed] == expected
+
+
 def test_workers_that_are_not_forked(tmp_path):
     def spawning():
         return make("batches", 1, multiprocessing_context="spawn")
