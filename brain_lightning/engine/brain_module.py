@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from brain_lightning.engine.brain_governed_module import BrainGovernedModule
 from brain_lightning.engine.brain_protocol import BrainProtocol
-from brain_lightning.engine.checkpoints.lightning_checkpoint import load_recoverables
+from brain_lightning.engine.checkpoints.lightning_checkpoint import KEY, load_recoverables
 from brain_lightning.engine.checkpoints.module_checkpoint import ModuleCheckpoint
 from brain_lightning.engine.checkpoints.recovery_choice import no_recovery
 from brain_lightning.engine.checkpoints.sessions import count_fit
@@ -24,6 +24,7 @@ from brain_lightning.engine.lightning_internals import (
     accumulates,
     allow_spike_detection_to_load,
     follow_until_first_average,
+    is_attached,
     is_last_evaluation_batch,
     save_by_time,
     set_current_epoch,
@@ -107,6 +108,7 @@ class BrainModule(BrainGovernedModule):
             "_after_fit_start",
             "_train_logs",
             "_after_epoch_start",
+            "_shown_optimizers",
         }
     )
 
@@ -146,6 +148,8 @@ class BrainModule(BrainGovernedModule):
         """The same of ``on_train_epoch_start``."""
         self.is_configuring = False
         """Whether Lightning takes no values to be logged yet."""
+        self._shown_optimizers: list[Optimizer] | None = None
+        """What callbacks saw last, or None before training."""
         self.optimizer_hooks: OptimizerHooks | None = None
         """What announces the optimizers' steps to callbacks, or None when nobody listens."""
         self.backward_hooks: BackwardHooks | None = None
@@ -177,6 +181,7 @@ class BrainModule(BrainGovernedModule):
         self._trials = EvaluationTrials()
         self._steps = None
         self._accumulation = self.trainer.accumulate_grad_batches
+        self._shown_optimizers = None
         self._checkpoint.take()  # what a run before this one was given and did not need
         self._after_epoch_start()
         self._after_fit_start, self._after_epoch_start = [], _nothing
@@ -294,6 +299,7 @@ class BrainModule(BrainGovernedModule):
         Callbacks that try out a learning rate or a batch size train before this is called.
         """
         self._fit_has_started = True
+        self._shown_optimizers = list(self.trainer.optimizers)
         acts, self._after_fit_start = self._after_fit_start, []
         for act in acts:
             act()
@@ -330,10 +336,26 @@ class BrainModule(BrainGovernedModule):
         """Let callbacks see the optimizers that there are now: recipes exchange them."""
         optimizers = discover_optimizers(self.brain)
         known = self.trainer.optimizers
-        if [id(each) for each in known] != [id(each) for each in optimizers]:
+        if not _are_the_same(known, optimizers):
+            self._require_no_others(known)
             self.trainer.optimizers = optimizers
+        self._shown_optimizers = list(self.trainer.optimizers)
         if self.optimizer_hooks is not None:
             self.optimizer_hooks.attach(optimizers)
+
+    def _require_no_others(self, known: list[Optimizer]) -> None:
+        """Refuse a callback's optimizers: nothing would step them.
+
+        Raises:
+            ValueError: says where a callback can put them.
+        """
+        if self._shown_optimizers is not None and not _are_the_same(known, self._shown_optimizers):
+            kinds = [type(each).__name__ for each in known]
+            raise ValueError(
+                f"A callback has set trainer.optimizers to {kinds}, but the Brain steps its own. "
+                "Let the callback put them into pl_module.brain.optimizers_dict, or change those "
+                "that are there."
+            )
 
     @override
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -592,6 +614,11 @@ class BrainModule(BrainGovernedModule):
         Raises:
             ValueError: the checkpoint was not saved from a Brain, or has its weights only.
         """
+        if not is_attached(self):  # BrainModule.load_from_checkpoint(path, brain=brain)
+            self._checkpoint.read_weights(checkpoint)
+            if KEY in checkpoint:
+                load_recoverables(checkpoint[KEY], self.brain, end_of_epoch=True)
+            return
         if self._trials.may_come:  # a callback takes back what it tried an evaluation with
             self._checkpoint.read_weights(checkpoint)
             return
@@ -663,6 +690,10 @@ class BrainModule(BrainGovernedModule):
         except StopIteration:  # a loader that does not know its length
             self._publish_average()
             raise
+
+
+def _are_the_same(some: list[Optimizer], others: list[Optimizer]) -> bool:
+    return [id(each) for each in some] == [id(each) for each in others]
 
 
 def _nothing() -> None:

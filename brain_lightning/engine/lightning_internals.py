@@ -375,6 +375,14 @@ def allow_spike_detection_to_load(trainer: pl.Trainer) -> None:
             callback.running = callback.running_mean  # type: ignore[attr-defined]
 
 
+def is_attached(module: pl.LightningModule) -> bool:
+    """Whether a Trainer has run, or runs, the module.
+
+    Why: asked for its Trainer it raises where it has none. Names: ``_trainer``.
+    """
+    return module._trainer is not None
+
+
 def count_epochs_in_rich_bars(
     trainer: pl.Trainer, last: Callable[[], int | None]
 ) -> Callable[[], None]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import BackboneFinetuning
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import DoublePrecision
 from lightning.pytorch.profilers import SimpleProfiler
 
 from brain_lightning import Brain, BrainModule, Stage, parse_arguments
@@ -41,6 +42,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ({"val_check_interval": 0}, "val_check_interval is 0; it must be more than zero"),
     ({"check_val_every_n_epoch": -1}, "check_val_every_n_epoch is -1; .* limit_val_batches: 0"),
     ({"sync_batchnorm": "cpu"}, "sync_batchnorm is 'cpu' .*true or false"),
+    ({"plugins": [DoublePrecision()]}, "the plugin DoublePrecision .*run option 'precision'"),
 ]
 
 

@@ -359,6 +359,33 @@ def test_TQDMProgressBar_shows_the_losses_of_its_epoch(
 
 
 @pytest.mark.parametrize("optimization", ["manual", "automatic"])
+@pytest.mark.parametrize("hook", ["on_train_start", "on_train_epoch_start", "on_validation_end"])
+def test_a_callback_that_replaces_the_optimizer(
+    tmp_path: Path, hook: str, optimization: str
+) -> None:
+    """Where the Brain has it, it steps; where only Lightning would, that is said."""
+
+    def other(module: Any) -> torch.optim.Optimizer:
+        return torch.optim.SGD(module.parameters(), 0.5)
+
+    def replace(trainer: pl.Trainer, module: Any) -> None:
+        module.brain.optimizer = other(module)
+        module.brain.optimizers_dict = {"opt_class": module.brain.optimizer}
+
+    def replace_in_trainer(trainer: pl.Trainer, module: Any) -> None:
+        trainer.optimizers = [other(module)]
+
+    options = {"optimization": optimization}
+    right, wrong = (
+        callbacks.LambdaCallback(**{hook: act}) for act in (replace, replace_in_trainer)
+    )
+    brain = fit(small_brain(tmp_path, options=options, callbacks=[right]))
+    assert [type(each) for each in brain.trainer.optimizers] == [torch.optim.SGD]
+    with pytest.raises(ValueError, match=r"callback has set trainer\.optimizers to \['SGD'\], but"):
+        fit(small_brain(tmp_path, options=options, callbacks=[wrong]))
+
+
+@pytest.mark.parametrize("optimization", ["manual", "automatic"])
 def test_a_callback_that_accumulates(tmp_path: Path, optimization: str) -> None:
     """``trainer.accumulate_grad_batches`` is the Brain's, from the batch on at which it is set."""
 

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch import callbacks
 from torch.utils.data import DataLoader
 
-from brain_lightning import Checkpointer, SaveableDataLoader, Stage
+from brain_lightning import BrainModule, Checkpointer, SaveableDataLoader, Stage
 
 from .small_brain import BATCH, BATCHES, ITEMS, Points, SmallBrain, fit, small_brain, weights
 
@@ -508,3 +508,14 @@ def test_a_recoverable_that_does_not_fit_is_named(tmp_path: Path) -> None:
     fit(with_extra(extra))
     with pytest.raises(RuntimeError, match="'extra'"):
         fit(with_extra(torch.nn.Linear(3, 2)), ckpt_path=tmp_path / "kept.ckpt")
+
+
+def test_load_from_checkpoint(tmp_path: Path) -> None:
+    """As a Lightning user loads a module, without a Trainer; it is told whose module it is."""
+    trained = fit(small_brain(tmp_path / "1", epochs=2, saves=True))
+    trained.trainer.save_checkpoint(tmp_path / "kept.ckpt")
+    brain = small_brain(tmp_path / "2", saves=True)
+    module = BrainModule.load_from_checkpoint(tmp_path / "kept.ckpt", brain=brain)
+    assert module.brain is brain
+    assert all(map(torch.equal, weights(brain), weights(trained)))
+    assert brain.hparams.counter.current == 2

@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
+from lightning.pytorch.plugins import Precision
 
 from brain_lightning.engine.brain_protocol import BrainProtocol
 from brain_lightning.engine.connection import Connection, connection_of
@@ -91,6 +92,12 @@ def check_trainer_mapping(mapping: Any, given: Container[str] = ()) -> dict[str,
     check_strategy_name(mapping.get("strategy", "auto"))
     for callback in _as_list(mapping.get("callbacks")):
         _check_callback(callback)
+    for plugin in _as_list(mapping.get("plugins")):
+        if isinstance(plugin, Precision):
+            raise OptionError(
+                f"trainer: the plugin {type(plugin).__name__} cannot be given, because the "
+                "precision comes from the run option 'precision'. Set 'precision' instead."
+            )
     return checked
 
 
