@@ -8,10 +8,11 @@ gives another order in its fourth epoch than a new one in its first, and unless 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from brain_lightning.ground.loggers import get_logger
 
@@ -19,6 +20,7 @@ logger = get_logger(__name__)
 
 _PLAIN = (bool, int, float, str, type(None))
 _Contents = dict[str, tuple[Any, Any]]
+_seen: MutableMapping[object, dict[str, int]] = WeakIdKeyDictionary()
 
 
 class SamplerStates:
@@ -32,21 +34,52 @@ class SamplerStates:
         """Take down what the samplers are like now, before their first epoch."""
         self._samplers = list(samplers)
         self._made = [_contents(sampler) for sampler in self._samplers]
+        self._sizes = [
+            _first_sizes(sampler, made)
+            for sampler, made in zip(self._samplers, self._made, strict=True)
+        ]
 
     def changed(self) -> list[dict[str, Any]]:
-        """Return for each sampler a copy of what has changed, as tensors and plain values."""
+        """Return for each sampler a copy of what has changed, as tensors and plain values.
+
+        And of what size it was when it was made: changes are those of a sampler made so.
+        """
         return [
-            dict(_changes(sampler, made))
-            for sampler, made in zip(self._samplers, self._made, strict=True)
+            {"sizes": sizes, "changes": dict(_changes(sampler, made))}
+            for sampler, made, sizes in zip(self._samplers, self._made, self._sizes, strict=True)
         ]
 
     def restore(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Give the samplers what :meth:`changed` returned."""
         if len(states) != len(self._samplers):
             return  # the loader was built differently, and its samplers are as good as new
+        if [state["sizes"] for state in states] != self._sizes:
+            if any(state["changes"] for state in states):
+                logger.warning(
+                    "A loader's sampler was made from other data, or with other options, than in "
+                    "the run that this one goes on with: its order begins anew."
+                )
+            return
         for sampler, state in zip(self._samplers, states, strict=True):
-            for name, value in state.items():
+            for name, value in state["changes"].items():
                 _set(sampler, name, value)
+
+
+def _first_sizes(sampler: Any, made: _Contents) -> dict[str, int]:
+    """How much a sampler had when it was first seen: batches, lengths of the examples, ...
+
+    A later fit of the script may have the sampler that an earlier one has used; a resumed run has
+    it as it was made.
+    """
+    sizes = {
+        name: len(trace)
+        for name, (_, trace) in made.items()
+        if trace is not None and getattr(trace, "shape", None) != ()
+    }
+    try:
+        return _seen.setdefault(sampler, sizes)
+    except TypeError:  # such as a list of batches: nothing refers to it weakly
+        return sizes
 
 
 def _changes(sampler: Any, made: _Contents) -> Iterator[tuple[str, Any]]:

@@ -298,6 +298,62 @@ def test_speechbrains_dynamic_batches(tmp_path, shuffle):
     assert [as_lists(after), as_lists(after)] == [[], expected[1]]
 
 
+@pytest.mark.parametrize("is_in_epoch", [False, True])
+@pytest.mark.parametrize(("examples", "length"), [(10, 12), (30, 12), (20, 8)])
+def test_batches_of_other_data_or_options_are_made_anew(
+    tmp_path, caplog, examples, length, is_in_epoch
+):
+    """As when the longest batch did not fit into memory, or a broken example was taken out."""
+
+    def make(examples, length):
+        sampler = DynamicBatchSampler(
+            range(examples),
+            max_batch_length=length,
+            num_buckets=3,
+            lengths_list=[1 + index % 7 for index in range(examples)],
+            shuffle=True,
+        )
+        return SaveableDataLoader(range(examples), batch_sampler=sampler)
+
+    loader = make(20, 12)
+    list(loader)
+    list(loader)
+    if is_in_epoch:
+        handed_over(loader, 2)
+    loader.save(tmp_path / "x")
+    resumed = make(examples, length)
+    resumed.load(tmp_path / "x", not is_in_epoch)
+    assert as_lists(resumed) == as_lists(make(examples, length))[2 if is_in_epoch else 0 :]
+    assert "its order begins anew" in caplog.text
+
+
+class Growing:
+    """One batch more in each epoch."""
+
+    def __init__(self):
+        self.batches = [[0], [1], [2]]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        yield from self.batches
+        self.batches = [*self.batches, [len(self.batches)]]
+
+
+def test_a_sampler_that_an_earlier_loader_has_used_goes_on_in_one_that_is_new(tmp_path):
+    """As in the second fit() of a script, which is resumed behind the first."""
+    sampler = Growing()
+    list(SaveableDataLoader(range(20), batch_sampler=sampler))
+    loader = SaveableDataLoader(range(20), batch_sampler=sampler)
+    list(loader)
+    handed_over(loader, 2)
+    loader.save(tmp_path / "x")
+    resumed = SaveableDataLoader(range(20), batch_sampler=Growing())
+    resumed.load(tmp_path / "x", False)
+    assert as_lists(resumed) == [[2], [3], [4]]
+
+
 KEEPING = ["dynamic", "regenerating", "shuffled in place", "array", "numbers", "own Random"]
 
 

@@ -14,7 +14,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.checkpoints import Checkpointer, torch_recovery
 from speechbrain.utils.data_utils import batch_pad_right
-from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.epoch_loop import EpochCounter, EpochCounterWithStopper
 from speechbrain.utils.metric_stats import MetricStats
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
@@ -235,7 +235,41 @@ class OwnNames(Base):
         record("own", names=[self.trainer, self.strategy, self.current_epoch, self.global_step])
 
 
+class Patient(Base):
+    """Stops early, by a metric that is judged after the save; then tests, and fits once more."""
+
+    def on_stage_end(self, stage, stage_loss, epoch):
+        super().on_stage_end(stage, stage_loss, epoch)
+        if stage == Stage.VALID:
+            plateau = self.hparams.plateau([self.optimizer], epoch, stage_loss)[1]
+            halved = self.hparams.new_bob(stage_loss)[1]
+            sb.nnet.schedulers.update_learning_rate(self.optimizer, min(plateau, halved))
+            self.hparams.epoch_counter.update_metric(stage_loss)
+            record("rates", plateau=plateau, halved=halved, epoch=epoch)
+
+    def run(self, sets):
+        self.hparams.epoch_counter = EpochCounterWithStopper(9, 1, 1, "max")
+        self.hparams.plateau = sb.nnet.schedulers.ReduceLROnPlateau(
+            factor=0.3, patience=0, dont_halve_until_epoch=1
+        )
+        self.hparams.new_bob = sb.nnet.schedulers.NewBobScheduler(0.01)
+        self.checkpointer.add_recoverables(
+            {
+                "counter": self.hparams.epoch_counter,
+                "plateau": self.hparams.plateau,
+                "new_bob": self.hparams.new_bob,
+            }
+        )
+        super().run(sets)
+        loader = {"collate_fn": collate}
+        worst = self.evaluate(sets[2], max_key="loss", test_loader_kwargs={**loader})
+        record("worst", loss=worst)
+        self.fit(self.hparams.epoch_counter, sets[0], sets[1], None, loader, loader)
+        record("stopped", epoch=self.hparams.epoch_counter.current)
+
+
 RECIPES = {
+    "patient": Patient,
     "bestrq": BestRQ,
     "unwrap": Unwrapping,
     "two_losses": TwoLosses,
