@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from brain_lightning.parts.checkpoints.random_states import random_states, set_random_states
 from brain_lightning.parts.data.dataset_generators import (
+    dataset_generator_names,
     dataset_generator_states,
     set_dataset_generator_states,
 )
@@ -33,6 +34,7 @@ class LoaderOrder:
         is_torchs = isinstance(loader, DataLoader)
         self._samplers = SamplerStates(samplers_of(loader) if is_torchs else ())
         self._dataset = loader.dataset if is_torchs else None
+        self._generators_at_first = dataset_generator_names(self._dataset)
 
     def at_start(self) -> dict[str, Any]:
         """Return what an iteration depends on that begins now."""
@@ -42,7 +44,7 @@ class LoaderOrder:
     def _kept(self) -> dict[str, Any]:
         return {
             _SAMPLERS: self._samplers.changed(),
-            _DATASET: dataset_generator_states(self._dataset),
+            _DATASET: dataset_generator_states(self._dataset, self._generators_at_first),
         }
 
     def _take_up(self, states: Mapping[str, Any]) -> None:

@@ -4,26 +4,51 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch.utils.data import get_worker_info
 
 
-def dataset_generator_states(dataset: object) -> dict[str, Any]:
+def dataset_generator_states(
+    dataset: object, at_first: Collection[str] | None = None
+) -> dict[str, Any]:
     """Return the states of a data set's generators by name, as tensors and plain values.
 
     They are attributes: a ``torch.Generator``, a ``random.Random``, or one of numpy's. Those of
     data sets within count, where a ``dataset`` or ``datasets`` holds them.
+
+    Args:
+        dataset: whatever a loader loads from.
+        at_first: what :func:`dataset_generator_names` returned before anything was loaded. Another
+            one was made by the data set itself, as those are that take the seed of their worker.
     """
-    return {name: _state(generator) for name, generator in _generators(dataset)}
+    states = {name: _state(generator) for name, generator in _generators(dataset)}
+    for name, state in states.items():
+        if at_first is not None and name not in at_first:
+            state["made_later"] = True
+    return states
+
+
+def dataset_generator_names(dataset: object) -> frozenset[str]:
+    """Return the names of the generators that a data set has now."""
+    return frozenset(name for name, _ in _generators(dataset))
 
 
 def set_dataset_generator_states(dataset: object, states: Mapping[str, Any]) -> None:
-    """Set what :func:`dataset_generator_states` returned; a generator of another kind stays."""
+    """Set what :func:`dataset_generator_states` returned; a generator of another kind stays.
+
+    One that the data set would make later is made now: it asks for it, and finds it.
+    """
     if not states:
         return
+    for prefix, owner in _owners(dataset):
+        for name, state in states.items():
+            before, point, attribute = name.rpartition(".")
+            is_here = before + point == prefix and _attributes(owner).get(attribute) is None
+            if is_here and state.get("made_later"):
+                _make(owner, attribute, state["kind"])
     for name, generator in _generators(dataset):
         state = states.get(name)
         if state is not None and state["kind"] == _kind(generator):
@@ -31,6 +56,16 @@ def set_dataset_generator_states(dataset: object, states: Mapping[str, Any]) -> 
 
 
 def _generators(dataset: object) -> Iterator[tuple[str, Any]]:
+    seen: set[int] = set()
+    for prefix, owner in _owners(dataset):
+        for name, value in _attributes(owner).items():
+            if _kind(value) is not None and id(value) not in seen:
+                seen.add(id(value))
+                yield prefix + name, value
+
+
+def _owners(dataset: object) -> Iterator[tuple[str, object]]:
+    """Yield the data set and those within, with what stands before their attributes' names."""
     waiting: deque[tuple[str, object]] = deque([("", dataset)])
     seen: set[int] = set()
     while waiting:
@@ -38,15 +73,33 @@ def _generators(dataset: object) -> Iterator[tuple[str, Any]]:
         if id(owner) in seen:
             continue
         seen.add(id(owner))
+        yield prefix, owner
         attributes = _attributes(owner)
-        for name, value in attributes.items():
-            if _kind(value) is not None and id(value) not in seen:
-                seen.add(id(value))
-                yield prefix + name, value
         waiting.append((f"{prefix}dataset.", attributes.get("dataset")))
         several = attributes.get("datasets")
         if isinstance(several, (list, tuple)):
             waiting += [(f"{prefix}datasets.{i}.", each) for i, each in enumerate(several)]
+
+
+def _make(owner: object, attribute: str, kind: str) -> None:
+    attributes = object.__getattribute__(owner, "__dict__")
+    generator = _new(kind)
+    if generator is not None and isinstance(attributes, dict):
+        attributes[attribute] = generator
+
+
+def _new(kind: str) -> Any:
+    package, _, detail = kind.partition(", ")
+    if package == "torch":
+        return torch.Generator(detail)
+    if package == "python":
+        return random.Random()
+    import numpy
+
+    if not detail:
+        return numpy.random.RandomState()
+    bits = getattr(numpy.random, detail, None)
+    return None if bits is None else numpy.random.Generator(bits())
 
 
 def _attributes(owner: object) -> dict[str, Any]:

@@ -6,13 +6,15 @@ on here where the interrupted one was.
 
 Order of calls: :func:`iterations_in_use` at a save; in the resumed process :func:`let_them_go_on`,
 and a loader that is iterated for the first time asks :func:`take_waiting`. The new loader is told
-by its data. Loaders that the training and evaluation loops iterate are :func:`driven_by_a_loop`.
+by its data; those of the same data by the size of their batches and by their order. Loaders that
+the training and evaluation loops iterate are :func:`driven_by_a_loop`.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -33,7 +35,9 @@ class ResumableLoader(Protocol):
 
 
 _loaders: WeakKeyDictionary[Iterator[Any], ResumableLoader] = WeakKeyDictionary()
-"""Iterators, in the order in which they were begun; each for as long as somebody has it."""
+"""Iterators with their loaders; each for as long as somebody has it."""
+_first_begun: WeakKeyDictionary[ResumableLoader, int] = WeakKeyDictionary()
+_numbers = count()
 _driven: WeakSet[object] = WeakSet()
 _waiting: list[Mapping[str, Any]] = []
 
@@ -48,6 +52,8 @@ def driven_by_a_loop(loader: object) -> None:
 def note_iteration(loader: ResumableLoader, iterator: Iterator[Any]) -> None:
     """Remember which loader an iterator is of."""
     _loaders[iterator] = loader
+    if loader not in _first_begun:
+        _first_begun[loader] = next(_numbers)
 
 
 def iterations_in_use() -> list[dict[str, Any]]:
@@ -58,7 +64,7 @@ def iterations_in_use() -> list[dict[str, Any]]:
     in_use = [
         {
             "data": _fingerprint(loader),
-            "batch_size": getattr(loader.batch_sampler, "batch_size", None),
+            "batch_size": _batch_size(loader),
             "state": loader.state_dict(),
         }
         for loader in _in_use().values()
@@ -83,19 +89,27 @@ def take_waiting(loader: ResumableLoader) -> Mapping[str, Any] | None:
     """
     if not _waiting or loader in _driven:
         return None
-    data = _fingerprint(loader)
-    for index, each in enumerate(_waiting):
-        if each["data"] == data:
-            del _waiting[index]
-            if each["batch_size"] is not None and type(loader.batch_sampler) is BatchSampler:
-                loader.batch_sampler.batch_size = each["batch_size"]
-            state: Mapping[str, Any] = each["state"]
-            return state
-    return None
+    data, batch_size = _fingerprint(loader), _batch_size(loader)
+    same = [each for each in _waiting if each["data"] == data]
+    if not same:
+        return None
+    # Several may draw from the same file: AddReverb's batches are then not as large as AddNoise's.
+    found = next((each for each in same if each["batch_size"] == batch_size), same[0])
+    _waiting[:] = [each for each in _waiting if each is not found]
+    if found["batch_size"] is not None and type(loader.batch_sampler) is BatchSampler:
+        loader.batch_sampler.batch_size = found["batch_size"]
+    state: Mapping[str, Any] = found["state"]
+    return state
 
 
 def _in_use() -> dict[Iterator[Any], ResumableLoader]:
-    return {each: loader for each, loader in list(_loaders.items()) if loader not in _driven}
+    """Return iterators and their loaders, in the order in which those were first iterated."""
+    in_use = [(each, loader) for each, loader in list(_loaders.items()) if loader not in _driven]
+    return dict(sorted(in_use, key=lambda pair: _first_begun[pair[1]]))
+
+
+def _batch_size(loader: ResumableLoader) -> Any:
+    return getattr(loader.batch_sampler, "batch_size", None)
 
 
 def _fingerprint(loader: ResumableLoader) -> list[Any]:

@@ -9,7 +9,7 @@ last batch that was *handed over* are the ones to go on from.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch.utils.data import get_worker_info
@@ -45,6 +45,7 @@ class LoadingWorkers:
         states: what the workers go on with, by their numbers.
         passed_over: so many batches come first that only stand for used ones, so that each of the
             others goes to the worker whose turn it is.
+        generators_at_first: the names of those that the data set was made with.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class LoadingWorkers:
         initialize: Callable[[int], None] | None = None,
         states: Mapping[int, dict[str, Any]] | None = None,
         passed_over: int = 0,
+        generators_at_first: Collection[str] | None = None,
     ) -> None:
         """Be ready to be sent to the workers."""
+        self._generators_at_first = generators_at_first
         self._collate = collate
         self._initialize = initialize
         self._states = states
@@ -69,7 +72,7 @@ class LoadingWorkers:
         if states is not None:
             _set(states)
         if worker < self._passed_over:
-            self._before_passing_over = {**processor_random_states(), **_of_dataset()}
+            self._before_passing_over = {**processor_random_states(), **self._of_dataset()}
 
     def collate(self, examples: Any) -> WorkerBatch | None:
         """Make a batch; None in place of one that was used before."""
@@ -78,19 +81,19 @@ class LoadingWorkers:
             _set(before)  # without batches, an example had to be loaded
             return None
         batch = self._collate(examples)
-        of_dataset = _of_dataset()
+        of_dataset = self._of_dataset()
         packed = pickle.dumps(of_dataset) if of_dataset["dataset"] else b""
         return WorkerBatch(batch, _worker().id, packed_random_states(), packed)
+
+    def _of_dataset(self) -> dict[str, Any]:
+        found = dataset_generator_states(_worker().dataset, self._generators_at_first)
+        return {"dataset": found}
 
 
 def _worker() -> Any:
     worker = get_worker_info()
     assert worker is not None, "it is for workers only"
     return worker
-
-
-def _of_dataset() -> dict[str, Any]:
-    return {"dataset": dataset_generator_states(_worker().dataset)}
 
 
 def _set(states: Mapping[str, Any]) -> None:

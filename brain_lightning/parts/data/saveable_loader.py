@@ -18,6 +18,7 @@ from brain_lightning.parts.checkpoints.hooks import (
 )
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.dataset_generators import (
+    dataset_generator_names,
     dataset_generator_states,
     set_dataset_generator_states,
 )
@@ -83,6 +84,7 @@ class SaveableDataLoader(_DataLoader):
         self._states_of_persistent: dict[int, dict[str, Any]] = {}
         self._reported: dict[str, Any] | None = None
         self._sampler_states = SamplerStates(samplers_of(self))
+        self._generators_at_first = dataset_generator_names(self.dataset)
         if self._is_iterable and not self._saves_dataset:
             logger.warning(
                 "A SaveableDataLoader was made for an IterableDataset, whose position it cannot "
@@ -188,7 +190,9 @@ class SaveableDataLoader(_DataLoader):
         """Within the block torch starts workers that report; then the function is the recipe's."""
         own = self.collate_fn
         if self._workers_report:
-            self.collate_fn = LoadingWorkers(own).collate
+            self.collate_fn = LoadingWorkers(
+                own, generators_at_first=self._generators_at_first
+            ).collate
         try:
             yield
         finally:
@@ -220,7 +224,11 @@ class SaveableDataLoader(_DataLoader):
             options.update(batch_sampler=remaining)
         if self._workers_report:
             workers = LoadingWorkers(
-                self.collate_fn, self.worker_init_fn, states.as_plain(), passed_over
+                self.collate_fn,
+                self.worker_init_fn,
+                states.as_plain(),
+                passed_over,
+                self._generators_at_first,
             )
             options.update(collate_fn=workers.collate, worker_init_fn=workers.start)
         loader: DataLoader[Any] = DataLoader(self.dataset, **options)
@@ -337,7 +345,7 @@ class SaveableDataLoader(_DataLoader):
             return {}  # such a data set says itself what it has to go on with
         if self._pending is not None:
             return self._pending.dataset_generators
-        return dataset_generator_states(self.dataset)
+        return dataset_generator_states(self.dataset, self._generators_at_first)
 
     def _dataset_generators_of(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
         is_ours = state.get("start") is not None and is_own_process(state["start"])

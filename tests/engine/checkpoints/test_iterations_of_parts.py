@@ -96,8 +96,23 @@ class Seldom(Noisy):
     every = 4
 
 
+class SameData(Noisy):
+    """Draws from two more loaders of the noise's data: in pairs, and in single examples."""
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.further = Noise(), Noise()
+
+    def fit_batch(self, batch: Pair) -> torch.Tensor:
+        inputs = self.further[0](batch[0][:2])
+        single = self.further[1](batch[0][:1])
+        assert len(inputs) == 2
+        return super().fit_batch((batch[0] * inputs.mean() * single.mean(), batch[1]))
+
+
 @pytest.mark.parametrize(
-    ("recipe", "steps"), [(Noisy, 3), (Noisy, 6), (Noisy, 8), (Peeking, 4), (Seldom, 6)]
+    ("recipe", "steps"),
+    [(Noisy, 3), (Noisy, 6), (Noisy, 8), (Peeking, 4), (Seldom, 6), (SameData, 5), (SameData, 6)],
 )
 def test_losses_are_those_of_a_run_never_interrupted(
     tmp_path: Path, recipe: type[Noisy], steps: int

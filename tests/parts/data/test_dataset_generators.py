@@ -9,6 +9,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, get_wor
 
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.dataset_generators import (
+    dataset_generator_names,
     dataset_generator_states,
     set_dataset_generator_states,
 )
@@ -161,6 +162,45 @@ def test_a_loader_goes_on_with_them(tmp_path, kind, workers):
     resumed.load(tmp_path / "x", False)
     assert ([*resumed], [*resumed]) == expected
     assert before != expected[0]
+
+
+class MakingIt(Drawing):
+    """One that makes its generator when it draws for the first time, in a worker say."""
+
+    def __init__(self, kind):
+        super().__init__(kind)
+        self.kind, self.own = kind, None
+
+    def __getitem__(self, index):
+        if self.own is None:
+            self.own = KINDS[self.kind][0]()
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_generator_that_the_data_set_makes_itself(tmp_path, kind, workers):
+    def make_loader():
+        subset = Subset(MakingIt(kind), range(12))
+        return SaveableDataLoader(subset, 2, num_workers=workers, collate_fn=list)
+
+    loader = make_loader()
+    iterator = iter(loader)
+    before = [next(iterator) for _ in range(3)]
+    loader.save(tmp_path / "x")
+    expected = [*iterator]
+    resumed = make_loader()
+    resumed.load(tmp_path / "x", False)
+    assert [*resumed] == expected
+    assert before != expected
+
+
+def test_one_that_is_switched_off_now_stays_away():
+    dataset, without = Drawing(), Drawing()
+    without.own = None
+    states = dataset_generator_states(dataset, dataset_generator_names(dataset))
+    set_dataset_generator_states(without, states)
+    assert without.own is None
 
 
 def test_the_epoch_after_a_finished_one(tmp_path):
