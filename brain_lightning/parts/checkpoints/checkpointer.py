@@ -334,7 +334,8 @@ class Checkpointer:
                 "convert_torch_save_hooks_to_once_per_node() and save in all processes."
             )
         try:
-            self._load(chosen)
+            load = self.load_checkpoint if self._overrides("load_checkpoint") else self._load
+            load(chosen)
         except CheckpointError as error:
             others = [other for other in self._read_all()[0] if other.path != chosen.path]
             sentence = whole_ones_sentence(others, self._load_rules())
@@ -350,7 +351,15 @@ class Checkpointer:
     ) -> Checkpoint | None:
         self._tidy_up()
         readable, unreadable = self._read_all()
-        ranked = rank_checkpoints(readable, importance_key, max_key, min_key, ckpt_predicate)
+        if self._overrides("find_checkpoints"):
+            ranked = self.find_checkpoints(
+                importance_key=importance_key,
+                max_key=max_key,
+                min_key=min_key,
+                ckpt_predicate=ckpt_predicate,
+            )
+        else:
+            ranked = rank_checkpoints(readable, importance_key, max_key, min_key, ckpt_predicate)
         is_newest_wanted = not (importance_key or max_key or min_key)
         return choose_whole(ranked, unreadable, is_newest_wanted, self._load_rules())
 
@@ -376,6 +385,13 @@ class Checkpointer:
         files = self._load_rules().files_to_load(checkpoint)
         for chosen in choose_load_hooks(self.recoverables, files, self.custom_load_hooks):
             chosen.load(files[chosen.name], checkpoint.meta["end-of-epoch"])
+
+    def _overrides(self, method: str) -> bool:
+        """Whether a subclass has a method of its own, which then must be asked, as in SpeechBrain.
+
+        Ours would read every checkpoint a second time.
+        """
+        return getattr(type(self), method) is not getattr(Checkpointer, method)
 
     def _load_rules(self) -> LoadRules:
         return LoadRules(self.recoverables, self.optional_recoverables, self.allow_partial_load)
@@ -409,8 +425,12 @@ class Checkpointer:
         check_number_to_keep(num_to_keep)
         if not if_main_process():
             return
+        known = self.list_checkpoints()
+        if self._overrides("find_checkpoints"):
+            shown = {each.path for each in self.find_checkpoints()}
+            known = [each for each in known if each.path in shown]
         deletions = choose_deletions(
-            self.list_checkpoints(),
+            known,
             num_to_keep,
             importance_keys=list(importance_keys),
             max_keys=max_keys or (),

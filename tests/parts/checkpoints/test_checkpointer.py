@@ -5,6 +5,7 @@ import logging
 import time
 from collections import OrderedDict
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -71,6 +72,36 @@ def test_a_subclass_is_called_by_the_names_of_the_arguments(library, tmp_path):
     found = checkpointer.find_checkpoint(min_key="loss")
     assert found.meta["own"]
     assert found.path.name == "CKPT+first"
+
+
+def test_what_a_subclass_hides_is_neither_deleted_nor_recovered(library, tmp_path):
+    """Overridden methods are called where SpeechBrain's own methods call them."""
+
+    class Hiding(library):
+        loaded: ClassVar = []
+
+        def find_checkpoints(self, *args, **others):
+            found = super().find_checkpoints(*args, **others)
+            return [each for each in found if "hidden" not in each.path.name]
+
+        def load_checkpoint(self, checkpoint, *others):
+            self.loaded.append(checkpoint.path.name)
+            return super().load_checkpoint(checkpoint, *others)
+
+    counter = EpochCounter(9)
+    checkpointer = Hiding(tmp_path, {"counter": counter})
+    for name in ("one", "two", "hidden"):
+        next(iter(counter))
+        checkpointer.save_checkpoint(meta={"loss": counter.current}, name=name)
+    checkpointer.delete_checkpoints(num_to_keep=1, min_keys=["loss"], importance_keys=[])
+    assert {each.path.name for each in checkpointer.list_checkpoints()} == {
+        "CKPT+one",
+        "CKPT+hidden",
+    }
+    counter.current = 0
+    assert checkpointer.recover_if_possible(max_key="loss").path.name == "CKPT+one"
+    assert counter.current == 1
+    assert Hiding.loaded == ["CKPT+one"]
 
 
 # What is on the disk
