@@ -40,6 +40,7 @@ SETTINGS = {
     "workers that persist": Setting(
         {"ckpt_interval_steps": 1}, {"num_workers": 2, "persistent_workers": True}
     ),
+    "limited": Setting({"ckpt_interval_steps": 1}, trainer={"limit_train_batches": 4}),
     "drop last": Setting({"ckpt_interval_steps": 2}, {"drop_last": True}),
     "looped loader": Setting({"ckpt_interval_steps": 1}, data="looped"),
     # The seventh batch accumulates for a frozen optimizer, whose gradients nobody zeroes.
@@ -238,6 +239,15 @@ def test_same_end_with_other_loaders(
 ) -> None:
     expected = reference(name, reference_folder / name.replace(" ", "_"))
     assert same(interrupted(name, tmp_path, cuts), expected)
+
+
+# Six batches an epoch: in its validation, and in the next epoch.
+@pytest.mark.parametrize("cuts", [(2,), (5,), (6, 3), (16, 3)], ids=str)
+def test_same_end_with_fewer_batches_an_epoch(
+    cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
+) -> None:
+    expected = reference("limited", reference_folder / "limited")
+    assert same(interrupted("limited", tmp_path, cuts), expected)
 
 
 @pytest.mark.parametrize("name", interrupted_runs.READY_MADE)

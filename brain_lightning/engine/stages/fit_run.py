@@ -448,9 +448,14 @@ class FitRun:
 
         The interrupted run had fetched that batch before it validated, where ``has_more`` is how
         the end of the epoch is found.
+
+        Raises:
+            StopIteration: a Trainer that limits the batches of an epoch had trained on all of them.
         """
         resume.before_first_batch(self.brain)
         self._way_back = None
+        if limits_training(trainer) and self.brain.step >= trainer.num_training_batches:
+            raise StopIteration
         length = None if self.train_tickets is None else self.train_tickets.length()
         validate = partial(internals.run_validation_loop, trainer)
         if length is None or decides_together(trainer):
