@@ -32,8 +32,8 @@ class WorkerBatch(NamedTuple):
 
     batch: Any
     worker: int
-    packed_states: bytes
-    packed_dataset_states: bytes
+    states: bytes
+    """Packed; empty where they are those that came with the worker's batch before."""
 
 
 class LoadingWorkers:
@@ -46,6 +46,8 @@ class LoadingWorkers:
         passed_over: so many batches come first that only stand for used ones, so that each of the
             others goes to the worker whose turn it is.
         generators_at_first: the names of those that the data set was made with.
+        says_all: say with each batch what the states are, also where nothing was drawn: workers
+            that persist may have sent batches that nobody took.
     """
 
     def __init__(
@@ -55,8 +57,11 @@ class LoadingWorkers:
         states: Mapping[int, dict[str, Any]] | None = None,
         passed_over: int = 0,
         generators_at_first: Collection[str] | None = None,
+        says_all: bool = False,
     ) -> None:
         """Be ready to be sent to the workers."""
+        self._says_all = says_all
+        self._said = b""
         self._generators_at_first = generators_at_first
         self._collate = collate
         self._initialize = initialize
@@ -81,9 +86,14 @@ class LoadingWorkers:
             _set(before)  # without batches, an example had to be loaded
             return None
         batch = self._collate(examples)
-        of_dataset = self._of_dataset()
-        packed = pickle.dumps(of_dataset) if of_dataset["dataset"] else b""
-        return WorkerBatch(batch, _worker().id, packed_random_states(), packed)
+        return WorkerBatch(batch, _worker().id, self._news())
+
+    def _news(self) -> bytes:
+        states = pickle.dumps((packed_random_states(), self._of_dataset()))
+        if states == self._said and not self._says_all:
+            return b""
+        self._said = states
+        return states
 
     def _of_dataset(self) -> dict[str, Any]:
         found = dataset_generator_states(_worker().dataset, self._generators_at_first)
@@ -111,22 +121,21 @@ class WorkerStates:
     def __init__(self, known: Mapping[int, dict[str, Any]] | None = None) -> None:
         """Begin with what is known."""
         self._known = dict(known or {})
-        self._sent: dict[int, WorkerBatch] = {}
+        self._sent: dict[int, bytes] = {}
 
     def note(self, batch: WorkerBatch) -> None:
         """Take the states that came with a batch; they are unpacked when somebody asks."""
-        self._sent[batch.worker] = batch._replace(batch=None)
+        if batch.states:
+            self._sent[batch.worker] = batch.states
 
     def as_plain(self) -> dict[int, dict[str, Any]]:
         """Return the states by worker, as tensors and plain values."""
         return {**self._known, **{worker: _unpacked(sent) for worker, sent in self._sent.items()}}
 
 
-def _unpacked(sent: WorkerBatch) -> dict[str, Any]:
-    states = unpacked_random_states(sent.packed_states)
-    if sent.packed_dataset_states:
-        states.update(pickle.loads(sent.packed_dataset_states))
-    return states
+def _unpacked(sent: bytes) -> dict[str, Any]:
+    packed, of_dataset = pickle.loads(sent)  # from a process of our own
+    return {**unpacked_random_states(packed), **of_dataset}
 
 
 class HandedOver(Iterator[Any]):

@@ -191,7 +191,9 @@ class SaveableDataLoader(_DataLoader):
         own = self.collate_fn
         if self._workers_report:
             self.collate_fn = LoadingWorkers(
-                own, generators_at_first=self._generators_at_first
+                own,
+                generators_at_first=self._generators_at_first,
+                says_all=self._workers_persist,
             ).collate
         try:
             yield
@@ -229,6 +231,7 @@ class SaveableDataLoader(_DataLoader):
                 states.as_plain(),
                 passed_over,
                 self._generators_at_first,
+                says_all=self._workers_persist,
             )
             options.update(collate_fn=workers.collate, worker_init_fn=workers.start)
         loader: DataLoader[Any] = DataLoader(self.dataset, **options)

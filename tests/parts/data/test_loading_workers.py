@@ -209,6 +209,31 @@ def test_indices_that_are_drawn_one_by_one_from_the_generator_of_training(tmp_pa
     assert (list(training(iter(resumed), ITEMS)) == expected) is same
 
 
+class DrawingAtTimes(Drawing):
+    """One that draws for every fifth item only."""
+
+    def __getitem__(self, index):
+        return super().__getitem__(index) if index % 5 == 0 else index
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 7, 9])
+def test_workers_that_draw_now_and_then(tmp_path, count):
+    def drawing():
+        return make("batches", 2, DrawingAtTimes)
+
+    _, rest, _ = saved_after(drawing(), tmp_path / "x", count)
+    resumed = drawing()
+    resumed.load(tmp_path / "x", False)
+    assert [*resumed] == rest
+
+
+def test_states_are_sent_when_they_have_changed():
+    loader = SaveableDataLoader(range(8), batch_size=1, num_workers=1)
+    sent = [each.states for each in iter(loader)._batches._sent]
+    assert sent[0]
+    assert set(sent[1:]) == {b""}
+
+
 def test_the_collate_function_stays_the_recipes():
     loader = make("batches", 2)
     iterator = iter(loader)
@@ -218,6 +243,6 @@ def test_the_collate_function_stays_the_recipes():
 
 
 def test_pinning_leaves_what_came_with_a_batch():
-    sent = WorkerBatch({"ids": ["a"]}, 1, b"states", b"")
+    sent = WorkerBatch({"ids": ["a"]}, 1, b"states")
     assert pin_memory(sent) == sent
     assert type(pin_memory(sent)) is WorkerBatch
