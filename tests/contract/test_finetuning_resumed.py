@@ -82,7 +82,7 @@ def groups(brain: SmallBrain) -> list[tuple[float, int]]:
 
 
 @pytest.mark.parametrize("make", MAKERS, ids=["backbone", "head", "average", "stochastic"])
-@pytest.mark.parametrize("cuts", [[3, 7], [10, 2]], ids=str)
+@pytest.mark.parametrize("cuts", [[3, 7], pytest.param([10, 2], marks=pytest.mark.long)], ids=str)
 @pytest.mark.parametrize("kind", ["checkpointer", "ckpt_path"])
 def test_resume(
     tmp_path: Path, make: Callable[[], pl.Callback], cuts: list[int], kind: str

@@ -111,6 +111,7 @@ def test_the_recipes_help_and_errors_are_those_of_its_options(run):
     assert "--trainer.KEY VALUE" in usage.stdout
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not SCRIPT.exists(), reason="the program is not installed beside python")
 def test_the_installed_program_is_the_same(run):
     ours = run([str(SCRIPT), "run"], "exit", "7")

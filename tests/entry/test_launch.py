@@ -115,6 +115,7 @@ def test_as_many_processes_as_devices_and_nothing_else_to_say(tmp_path):
     assert not (tmp_path / "rank-2.json").exists()
 
 
+@pytest.mark.long
 def test_several_processes_within_an_interactive_slurm_session(tmp_path):
     task = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}
     options = ("--trainer.devices=2", "--device=cpu", "--no_slurm_detection")

@@ -90,6 +90,7 @@ def test_bf16_has_the_numbers_of_speechbrain(tmp_path: Path, resumed: list[str])
     assert ours[:6] != resumed[:6]
 
 
+@pytest.mark.long
 def test_learns_from_a_folder_of_each_label(tmp_path: Path) -> None:
     data = tones_in_subfolders(tmp_path / "data")
     options = ["--data_folder", str(data), "--number_of_epochs", "8", "--noprogressbar"]

@@ -320,6 +320,7 @@ def run_two(folder, file):
     )
 
 
+@pytest.mark.long
 def test_two_processes_make_one_folder(tmp_path):
     ended = run_two(tmp_path, "h.yaml")
     assert ended.returncode == 0, ended.stderr

@@ -89,7 +89,7 @@ def scontrol(tmp_path: Path) -> Path:
 
 # In the middle of an epoch, and behind its last batch: then the Checkpointer's checkpoint from the
 # end of the epoch is further on.
-@pytest.mark.parametrize("at", [3, BATCHES])
+@pytest.mark.parametrize("at", [3, pytest.param(BATCHES, marks=pytest.mark.long)])
 def test_requeued(at: int, tmp_path: Path, scontrol: Path) -> None:
     assert run(tmp_path / "whole", None, in_slurm=False) == 0
     folder = tmp_path / "cut"
@@ -183,7 +183,10 @@ def started(target: Any, folder: Path, *arguments: Any) -> int | None:
 # The last epoch has no batch behind its validation; with `val_interval_steps` gradients wait there.
 @pytest.mark.parametrize(
     ("epoch", "by_steps"),
-    [(3, False), (2, True), pytest.param(1, False, marks=pytest.mark.long)],
+    [
+        (2, True),
+        *(pytest.param(epoch, False, marks=pytest.mark.long) for epoch in (1, 3)),
+    ],
 )
 def test_in_a_validation(epoch: int, by_steps: bool, tmp_path: Path, scontrol: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"

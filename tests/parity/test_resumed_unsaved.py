@@ -104,7 +104,12 @@ def reference_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "cuts"),
     [
-        *((name, cuts) for name in ("none", "adversarial") for cuts in ((5,), (8,), (12, 3, 9))),
+        *((name, (12, 3, 9)) for name in ("none", "adversarial")),
+        *(
+            pytest.param(name, cuts, marks=pytest.mark.long)
+            for name in ("none", "adversarial")
+            for cuts in ((5,), (8,))
+        ),
         *((name, (5, 6)) for name in ("one", "judged", "module")),
         ("at an epoch's end", (12, 10)),
     ],

@@ -112,7 +112,15 @@ class SameData(Noisy):
 
 @pytest.mark.parametrize(
     ("recipe", "steps"),
-    [(Noisy, 3), (Noisy, 6), (Noisy, 8), (Peeking, 4), (Seldom, 6), (SameData, 5), (SameData, 6)],
+    [
+        (Noisy, 3),
+        (Peeking, 4),
+        (SameData, 5),
+        *(
+            pytest.param(*each, marks=pytest.mark.long)
+            for each in ((Noisy, 6), (Noisy, 8), (Seldom, 6), (SameData, 6))
+        ),
+    ],
 )
 def test_losses_are_those_of_a_run_never_interrupted(
     tmp_path: Path, recipe: type[Noisy], steps: int
@@ -145,7 +153,7 @@ class Failing(Noisy):
 
 
 @pytest.mark.parametrize("where", ["fails_before", "fails_behind"])
-@pytest.mark.parametrize("step", [3, 6, 9])
+@pytest.mark.parametrize("step", [6, *(pytest.param(n, marks=pytest.mark.long) for n in (3, 9))])
 def test_from_what_lightning_saves_of_an_error(tmp_path: Path, where: str, step: int) -> None:
     """The step that failed is done again, with the noise that it had drawn."""
 

@@ -65,7 +65,7 @@ def train(
 
 @pytest.mark.parametrize("is_ready", [False, True], ids=["data set", "loader"])
 @pytest.mark.parametrize("hook", ["on_fit_start", "on_train_epoch_start", "on_train_batch_start"])
-@pytest.mark.parametrize("steps", [2, 6])
+@pytest.mark.parametrize("steps", [2, pytest.param(6, marks=pytest.mark.long)])
 def test_it_is_where_the_recovered_run_was(
     tmp_path: Path, hook: str, steps: int, is_ready: bool
 ) -> None:

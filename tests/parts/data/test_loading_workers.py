@@ -82,7 +82,7 @@ def saved_after(loader, path, count):
     return before, [*iterator], [*loader]
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("way", WAYS)
 def test_each_worker_goes_on(tmp_path, way, workers):
     torch.manual_seed(5)
@@ -157,6 +157,7 @@ def test_workers_that_persist_behind_an_epoch_of_which_nothing_was_left(tmp_path
     assert [*resumed] == expected
 
 
+@pytest.mark.long
 def test_workers_that_are_not_forked(tmp_path):
     def spawning():
         return make("batches", 1, multiprocessing_context="spawn")
