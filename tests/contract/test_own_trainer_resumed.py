@@ -112,7 +112,9 @@ def assert_same(found: SmallBrain, expected: SmallBrain) -> None:
 
 
 # The fifth and the tenth are the last of their epochs, whose validation is still to come.
-@pytest.mark.parametrize("loader", [shuffled, with_generator, saveable])
+@pytest.mark.parametrize(
+    "loader", [shuffled, saveable, pytest.param(with_generator, marks=pytest.mark.long)]
+)
 def test_from_any_batch(tmp_path: Path, loader: Callable[[], DataLoader[Any]]) -> None:
     whole = train(tmp_path / "whole", loader)
     for batch in (1, 4, BATCHES, 8, 2 * BATCHES, 3 * BATCHES):

@@ -103,6 +103,7 @@ def test_requeued(at: int, tmp_path: Path, scontrol: Path) -> None:
     assert all(map(torch.equal, found[1:], expected[1:]))
 
 
+@pytest.mark.long
 def test_an_interval_checkpoint_that_is_newer_rules(tmp_path: Path, scontrol: Path) -> None:
     """What has been trained since the signal is not trained again."""
     assert run(tmp_path / "whole", None, in_slurm=False) == 0
@@ -228,6 +229,7 @@ def job_signalled_in_test(folder: str, is_signalled: bool) -> None:
     (Path(folder) / "end.txt").write_text(f"{len(brain.calls)} {loss}")
 
 
+@pytest.mark.long
 def test_in_a_test(tmp_path: Path, scontrol: Path) -> None:
     """The job is queued again; its training does not begin with a checkpoint of the test."""
     cut = tmp_path / "cut"
