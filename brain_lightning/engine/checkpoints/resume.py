@@ -15,9 +15,7 @@ from brain_lightning.engine.checkpoints.unsaved_progress import restore_progress
 from brain_lightning.engine.checkpoints.unsaved_training import restore_training
 from brain_lightning.engine.logs.train_log_repeats import RepeatedLines
 from brain_lightning.engine.processes.gradient_order import Orders, lay_out
-from brain_lightning.engine.processes.rank_states import (
-    set_own_random_states,
-)
+from brain_lightning.engine.processes.rank_states import set_own_random_states
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import get_rank
 from brain_lightning.parts.checkpoints.random_states import set_random_states

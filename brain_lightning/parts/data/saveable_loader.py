@@ -62,7 +62,8 @@ class SaveableDataLoader(_DataLoader):
 
     The checkpoint file is SpeechBrain's: a number, or ``None`` before the first iteration. A
     second file beside it (see :mod:`brain_lightning.parts.checkpoints.resume_file`) holds the
-    random states at the start of the epoch, and the state of an IterableDataset.
+    random states at the start of the epoch, those of the workers and of generators that the data
+    set has as attributes, and the state of an IterableDataset.
 
     An IterableDataset is saved with the loader when it has ``state_dict()`` and
     ``load_state_dict()`` and is loaded in the main process: after ``load_state_dict()``, its next
@@ -323,8 +324,8 @@ class SaveableDataLoader(_DataLoader):
         self._sampler_states.restore(state.get("samplers", []))
         if is_own_process(state["start"]):
             restore_own_generators(self, state["generators"])
-            self._states_of_persistent = self._worker_states_of(state)
-            set_dataset_generator_states(self.dataset, state.get("dataset_generators", {}))
+            self._states_of_persistent = self._worker_states_in(state)
+            set_dataset_generator_states(self.dataset, _own_in(state, "dataset_generators"))
 
     def _all_handed_over(self, position: int) -> bool:
         # Trainers stop at the length of a loader, before it can say that it has ended.
@@ -339,8 +340,8 @@ class SaveableDataLoader(_DataLoader):
             position=position,
             finished=bool(state.get("finished", False)),
             start=None if start is None else IterationStart.from_plain(start),
-            workers=WorkerStates(self._worker_states_of(state)),
-            dataset_generators=self._dataset_generators_of(state),
+            workers=WorkerStates(self._worker_states_in(state)),
+            dataset_generators=_own_in(state, "dataset_generators"),
         )
 
     def _dataset_generators(self) -> Mapping[str, Any]:
@@ -350,18 +351,10 @@ class SaveableDataLoader(_DataLoader):
             return self._pending.dataset_generators
         return dataset_generator_states(self.dataset, self._generators_at_first)
 
-    def _dataset_generators_of(self, state: Mapping[str, Any]) -> Mapping[str, Any]:
-        is_ours = state.get("start") is not None and is_own_process(state["start"])
-        found: Mapping[str, Any] = state.get("dataset_generators", {}) if is_ours else {}
-        return found
-
-    def _worker_states_of(self, state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-        """Return the states of workers in a :meth:`state_dict`, as far as they are ours."""
-        workers = state.get("workers", {"number": 0})
-        is_ours = state.get("start") is not None and is_own_process(state["start"])
-        if not is_ours or not self._workers_report or workers["number"] != self.num_workers:
-            return {}
-        return dict(workers["states"])
+    def _worker_states_in(self, state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+        workers = _own_in(state, "workers")
+        fits = self._workers_report and workers.get("number") == self.num_workers
+        return dict(workers["states"]) if fits else {}
 
     @mark_as_saver
     def save(self, path: str | Path) -> None:
@@ -413,3 +406,10 @@ class SaveableDataLoader(_DataLoader):
     def _speechbrain_load(self, path: str | Path, end_of_epoch: bool) -> None:
         """Load, by SpeechBrain's name."""
         self.load(path, end_of_epoch)
+
+
+def _own_in(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of a ``state_dict()`` that only the process has a use for that it is of."""
+    start = state.get("start")
+    found: Mapping[str, Any] = state.get(name, {})
+    return found if start is not None and is_own_process(start) else {}
