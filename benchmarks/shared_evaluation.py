@@ -1,6 +1,6 @@
 """Evaluation time of two processes with and without ``shard_evaluation``.
 
-A GRU over 40 batches of noise, with error rates of made-up words, so that both computing and
+A GRU over 120 batches of noise, with error rates of made-up words, so that both computing and
 gathering count. Run on a machine with two free cores::
 
     python benchmarks/shared_evaluation.py [BATCHES]
@@ -92,7 +92,7 @@ def main() -> None:
     if "RANK" in os.environ:
         work(int(sys.argv[1]))
         return
-    batches = sys.argv[1] if len(sys.argv) > 1 else "40"
+    batches = sys.argv[1] if len(sys.argv) > 1 else "120"
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
