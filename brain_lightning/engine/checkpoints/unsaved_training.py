@@ -19,6 +19,7 @@ from brain_lightning.engine.checkpoints.wrapped_entries import unwrapped
 from brain_lightning.engine.optimization.optimizers import named_optimizers
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
+from brain_lightning.ground.torch_internals import buffers_left_out
 from brain_lightning.parts.checkpoints.sharded_states import (
     is_sharded,
     loadable_state,
@@ -199,8 +200,7 @@ def _all_tensors(brain: BrainProtocol) -> Iterator[tuple[str, torch.Tensor]]:
     for key, entry in brain.modules.items():
         for prefix, part in unwrapped(entry).named_modules(prefix=key):
             yield from part.named_parameters(prefix, recurse=False)
-            # A module's own state_dict() may be anything.
-            passing = getattr(part, "_non_persistent_buffers_set", ())
+            passing = buffers_left_out(part)
             for name, buffer in part.named_buffers(recurse=False):
                 if name not in passing:
                     yield f"{prefix}.{name}", buffer

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from brain_lightning.ground.torch_internals import COMPILED, is_compiled
+
 
 def wrapper_prefix(module: object) -> str | None:
     """Return what a wrapper puts in front of the names of its parameters; None if it is none."""
     if isinstance(module, (DistributedDataParallel, DataParallel)):
         return "module."
-    return "_orig_mod." if "_orig_mod" in getattr(module, "_modules", {}) else None
+    return f"{COMPILED}." if is_compiled(module) else None
 
 
 def unwrapped(module: torch.nn.Module) -> torch.nn.Module:

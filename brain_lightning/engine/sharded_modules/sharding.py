@@ -17,6 +17,7 @@ from brain_lightning.ground.errors import OptionError
 from brain_lightning.ground.loggers import get_logger
 from brain_lightning.ground.ranks import is_distributed_initialized
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
+from brain_lightning.ground.torch_internals import COMPILED, is_compiled
 from brain_lightning.parts.checkpoints.gathering import prepare_gathering
 from brain_lightning.parts.checkpoints.sharded_states import accept_whole_tensors
 
@@ -164,7 +165,8 @@ def _mesh_of(kind: str, offloads: bool) -> Any:
 
 def _with_forward(module: Module) -> list[Module]:
     """Return the module, or what is in it if it is a list that cannot be called."""
-    module = getattr(module, "_orig_mod", module)  # of torch.compile, which calls it
+    if is_compiled(module):
+        module = module.get_submodule(COMPILED)
     if not isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
         return [module] if _trains(module) else []
     return [root for child in module.children() for root in _with_forward(child)]

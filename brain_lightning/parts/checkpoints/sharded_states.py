@@ -13,6 +13,7 @@ import torch
 
 from brain_lightning.ground.ranks import if_main_process
 from brain_lightning.ground.sharded_tensors import is_sharded_tensor
+from brain_lightning.ground.torch_internals import give_versions
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -61,21 +62,10 @@ def whole_state(state: Any) -> Any:
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True) if if_main_process() else None
     if isinstance(state, Mapping):
-        return _same_kind(state, [(key, whole_state(value)) for key, value in state.items()])
+        return give_versions({key: whole_state(value) for key, value in state.items()}, state)
     if type(state) in (list, tuple):
         return type(state)(whole_state(value) for value in state)
     return state
-
-
-def _same_kind(mapping: Mapping[Any, Any], items: Iterable[tuple[Any, Any]]) -> Any:
-    result: Any = dict(items)
-    metadata = getattr(mapping, "_metadata", None)
-    if metadata is not None:  # the versions that a module's state dict has beside its values
-        kind: Any = type(mapping)
-        ordered = kind(result)
-        ordered._metadata = metadata
-        return ordered
-    return result
 
 
 # -- loading -----------------------------------------------------------------------------------
