@@ -71,6 +71,7 @@ from brain_lightning.engine.trainer.trainer_callbacks import (
     require_packages,
 )
 from brain_lightning.parts.checkpoints.pruned_modules import prune_when_loading
+from brain_lightning.parts.data.recovered_loaders import loaders_wait
 from brain_lightning.parts.recipe_rules.optimization_rules import reason_for_automatic
 
 
@@ -221,7 +222,9 @@ class BrainModule(BrainGovernedModule):
         self.is_configuring = True
         try:
             if saved is None:
-                self.brain.on_fit_start()
+                with loaders_wait() as loaders:
+                    self.brain.on_fit_start()
+                loaders.go_on(exactly=connection.resume is not None)
             else:
                 with no_recovery(self.brain.checkpointer):
                     self.brain.on_fit_start()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from brain_lightning.parts.checkpoints.checkpoint import METAFNAME, PARAMFILE_EXT
 from brain_lightning.parts.checkpoints.errors import DamagedCheckpointError
 from brain_lightning.parts.checkpoints.meta_file import read_meta
+from brain_lightning.parts.checkpoints.resume_file import SUFFIX as RESUME_SUFFIX
 
 CHECKSUMS = "checksums.json"
 _BLOCK = 1 << 20
@@ -59,7 +60,7 @@ def find_damage(folder: Path) -> list[Damage]:
     except DamagedCheckpointError as error:
         return [Damage(folder / CHECKSUMS, str(error))]
     compared = [_compare(folder / name, saved) for name, saved in content["files"].items()]
-    damages = [damage for damage in compared if damage is not None]
+    damages = [damage for damage in compared if damage is not None and not _may_be(damage)]
     return [] if _was_saved_over(folder, damages, content["unixtime"]) else damages
 
 
@@ -78,6 +79,11 @@ def require_whole_file(path: Path) -> None:
     damage = None if saved is None else _compare(path, saved)
     if damage is not None and damage in find_damage(path.parent):
         raise DamagedCheckpointError(f"{damage}.")
+
+
+def _may_be(damage: Damage) -> bool:
+    # To resume as SpeechBrain does, one deletes these files.
+    return damage.is_missing and damage.file.suffix == RESUME_SUFFIX
 
 
 def _was_saved_over(folder: Path, damages: list[Damage], unixtime: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from brain_lightning.parts.checkpoints.hooks import (
 )
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.batch_size import BatchsizeGuesser
+from brain_lightning.parts.data.recovered_loaders import take_recovered
 
 
 @register_checkpoint_hooks
@@ -118,9 +119,14 @@ class LoopedLoader:
             # The epoch's steps were over, but not the epoch (validation, say): none are left.
             step = self.epoch_length
         self.step, self.total_steps, self.total_samples = step, total_steps, total_samples
-        is_current = state is not None and state.get("total_steps") == total_steps
-        if is_current and self.iterator is None and _has_state(self.loader):
-            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined, index]
+        if state is not None and state.get("total_steps") != total_steps:
+            state = None  # SpeechBrain has saved over an older checkpoint of ours
+        take_recovered(self, self._take_recovered, state)
+
+    def _take_recovered(self, state: Mapping[str, Any] | None) -> None:
+        """Let the loader go on from its part of a ``state``; without one it begins anew."""
+        if state is not None and self.iterator is None and _has_state(self.loader):
+            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
             # Where the loader had just come to its end, the run that is continued started it again
             # for the next batch, with the random states of that moment.
             self._starts_with_batch = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from brain_lightning.parts.data.loader_progress import (
     read_position,
 )
 from brain_lightning.parts.data.loading_workers import HandedOver, LoadingWorkers, WorkerStates
+from brain_lightning.parts.data.recovered_loaders import take_recovered
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
 from brain_lightning.parts.data.sampler_states import SamplerStates
 
@@ -383,13 +385,19 @@ class SaveableDataLoader(_DataLoader):
                 f"{path}. This is normal in evaluation, which loads one to get the best model."
             )
             return
-        self._pending = None
         position = read_position(path)
-        if position is None:
-            return
-        state = read_resume_file(path)
+        state = None if position is None else read_resume_file(path)
         if state is not None and state.get("position") != position:
             state = None  # SpeechBrain has saved over an older checkpoint of ours
+        take_recovered(self, partial(self._take_recovered, position, end_of_epoch), state)
+
+    def _take_recovered(
+        self, position: int | None, end_of_epoch: bool, state: Mapping[str, Any] | None
+    ) -> None:
+        """Go on from a position, exactly where there is a ``state``."""
+        self._pending = None
+        if position is None:
+            return
         if end_of_epoch:
             if state is not None:
                 self._start_next_epoch(state)
