@@ -1,4 +1,4 @@
-"""What the process group that exists says about this process, in Lightning's terms."""
+"""What is known of this process's place among others, in Lightning's terms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 
 import torch
 from lightning.fabric.plugins import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from typing_extensions import override
 
@@ -97,3 +98,44 @@ def environment_of_group() -> ProcessGroupEnvironment:
     if is_slurm_read() and SLURMEnvironment.detect():
         return SlurmGroupEnvironment()
     return ProcessGroupEnvironment()
+
+
+class SlurmAloneEnvironment(SLURMEnvironment):
+    """One process in a job of SLURM's, where SLURM's signals are heard.
+
+    Lightning's own takes every process in a job for one of the job's tasks, and refuses a job of
+    several tasks. But a batch script and the shell of an ``salloc`` are one process, and so is what
+    one task runs while the others wait.
+    """
+
+    def __init__(self) -> None:
+        """Be queued again on SLURM's usual signal; the job's other settings say nothing of it."""
+        self.auto_requeue = True
+        self.requeue_signal = signal.SIGUSR1
+
+    @override
+    def world_size(self) -> int:
+        """It is alone."""
+        return 1
+
+    @override
+    def global_rank(self) -> int:
+        """The first, and the last."""
+        return 0
+
+    @override
+    def local_rank(self) -> int:
+        """The first, and the last."""
+        return 0
+
+    @override
+    def node_rank(self) -> int:
+        """Its machine is the only one."""
+        return 0
+
+
+def environment_of_one_process() -> ClusterEnvironment:
+    """Return what stands for a process that runs something by itself."""
+    if is_slurm_read() and SLURMEnvironment.detect():
+        return SlurmAloneEnvironment()
+    return LightningEnvironment()

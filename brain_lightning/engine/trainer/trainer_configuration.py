@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler
 from lightning.pytorch.plugins import Precision
 
@@ -27,8 +28,10 @@ from brain_lightning.engine.trainer.precision import (
     BrainPrecision,
     ScaledPrecision,
 )
+from brain_lightning.engine.trainer.process_group_environment import environment_of_one_process
 from brain_lightning.engine.trainer.progress_bar import BrainProgressBar, StageBar
 from brain_lightning.engine.trainer.short_names import check_short_names, made_from_names
+from brain_lightning.engine.trainer.strategies import InPlaceSingleDevice
 from brain_lightning.engine.trainer.strategy_choice import check_strategy_name, strategy_in
 from brain_lightning.engine.trainer.trainer_argument_types import with_checked_types
 from brain_lightning.ground.errors import OptionError
@@ -148,16 +151,17 @@ def make_trial_trainer(
         callbacks: the only ones that it has.
     """
     user = _users_arguments(brain, connection_of(brain), settings)
+    places = placement(brain, user)
     return pl.Trainer(
         **DEFAULTS,
-        **placement(brain, user),
+        **places,
         callbacks=callbacks,
         default_root_dir=user.get("default_root_dir"),
         enable_progress_bar=False,
         inference_mode=False,
         max_epochs=1,
         num_sanity_val_steps=0,
-        plugins=[_precision(brain, settings)],
+        plugins=[_precision(brain, settings), *_environments(places["strategy"])],
         use_distributed_sampler=False,
     )
 
@@ -187,6 +191,7 @@ def make_trainer(
         **_callback_arguments(user.get("callbacks"), bar, settings),
         **_precision_arguments(brain, settings, user),
     }
+    arguments["plugins"] += _environments(arguments["strategy"], arguments["plugins"])
     if recipe_validates:
         _refuse_intervals(brain, settings, arguments)
         arguments["check_val_every_n_epoch"] = NEVER
@@ -232,6 +237,14 @@ def _precision_arguments(
         "precision": LIGHTNING_NAMES[brain.precision],
         "gradient_clip_val": brain.max_grad_norm,
     }
+
+
+def _environments(strategy: object, plugins: Sequence[Any] = ()) -> list[ClusterEnvironment]:
+    """Return the place among others of a process that runs this alone, unless the user gives it."""
+    is_given = any(isinstance(plugin, ClusterEnvironment) for plugin in plugins)
+    if is_given or not isinstance(strategy, InPlaceSingleDevice):
+        return []
+    return [environment_of_one_process()]
 
 
 def _refuse_durations_together(trainer: pl.Trainer, interval: object) -> None:
