@@ -19,6 +19,7 @@ import torch
 from brain_lightning.ground.errors import OtherProcessError
 from brain_lightning.ground.note_server import NoteServer, leave_notes
 from brain_lightning.ground.process_group import get_timeout
+from brain_lightning.ground.ranks import ddp_prevent_block
 
 PATIENCE = 2.0
 """Seconds to wait for word of the others, once the connection to one of them is lost."""
@@ -26,6 +27,14 @@ PATIENCE = 2.0
 GRACE = 30.0
 """Seconds that a process gets to end a run by itself, once another one has failed in it; fewer when
 processes wait less for one another (``get_timeout``)."""
+
+
+LOOKS = 0.5
+"""Seconds between two looks at the others, where nothing else tells that one of them has gone."""
+
+
+class OthersMissed(RuntimeError):
+    """Another process has failed, or is gone, as a look has shown."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,8 @@ class FailureBoard:
         self.session: str = name[0]
         self._runs: list[int] = []
         self._runs_begun = 0
+        self._next_look = 0.0
+        self._missed: frozenset[int] = frozenset()
         self._server = NoteServer(self.session, self._be_told)
         own = Member(_process_space(), os.getpid(), _own_address(self.rank), self._server.port)
         members: list[Any] = [None] * torch.distributed.get_world_size()
@@ -79,6 +90,31 @@ class FailureBoard:
             yield number
         finally:
             self._runs.remove(number)
+
+    @property
+    def is_in_run(self) -> bool:
+        """Whether a run has begun that has not ended."""
+        return bool(self._runs)
+
+    def look(self) -> None:
+        """See whether the others are there yet, in a run that nobody leaves before all are done.
+
+        For stretches in which processes exchange nothing. Who is missed is given until the next
+        look: what all processes come to, such as a file that is not there, each says itself.
+
+        Raises:
+            OthersMissed: at least one has failed in this run, or is gone.
+        """
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOKS
+        failed = {rank for rank, note in self._notes(self._runs[-1]).items() if note.cause}
+        gone = {rank for rank in range(len(self.members)) if self._is_gone(rank)}
+        missed = frozenset((failed | gone) - {self.rank})
+        if missed & self._missed:
+            raise OthersMissed(f"process {_listed(sorted(missed))} has left the run")
+        self._missed = missed
 
     def leave(self, run: int, note: Note) -> None:
         """Leave a note about a run with every process."""
@@ -168,7 +204,7 @@ _SIGNS = ("gloo", "Connection closed by peer", "Connection reset by peer", "Time
 
 def is_connection_error(error: BaseException) -> bool:
     """Tell whether an error says that another process is not there, and nothing more."""
-    if isinstance(error, torch.distributed.DistError):
+    if isinstance(error, (torch.distributed.DistError, OthersMissed)):
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS)
@@ -183,6 +219,13 @@ def failure_board() -> FailureBoard:
     world = torch.distributed.group.WORLD
     if _board is None or _board[0] is not world:
         _board = (world, FailureBoard())
+    return _board[1]
+
+
+def board_in_use() -> FailureBoard | None:
+    """Return the board of the run that all processes are in together, or None."""
+    if _board is None or ddp_prevent_block() or not _board[1].is_in_run:
+        return None
     return _board[1]
 
 

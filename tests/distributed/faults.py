@@ -20,6 +20,7 @@ import brain_lightning as sb
 from tests.parity.small_recipes import INPUTS, OUTPUTS, Points, Regression, modules, sgd
 
 INTERVAL = 3  # steps between checkpoints
+TESTED = 100  # batches of a test
 
 
 class Faulty(Regression):
@@ -52,8 +53,18 @@ class Faulty(Regression):
         h = self.hparams
         if h.kind == "terminate_in_validation" and h.rank == h.bad_rank and stage == sb.Stage.VALID:
             misbehave("terminate")
+        if stage == sb.Stage.TEST:
+            self._misbehave_in_test()
         bad = h.kind == "nonfinite" and h.rank == h.bad_rank and self.step >= h.bad_step
         return loss * float("nan") if bad else loss
+
+    def _misbehave_in_test(self) -> None:
+        h = self.hparams
+        kind, _, place = h.kind.partition("_in_test")
+        if h.rank == h.bad_rank and place == f" {self.step}":
+            misbehave(kind)
+        time.sleep(0.05)
+        Path(h.folder, f"tested-{h.rank}").write_text(str(self.step))
 
 
 def misbehave(kind: str) -> None:
@@ -120,7 +131,10 @@ def main(kind: str, bad_rank: int, bad_step: int, folder: Path) -> None:
     loader = DataLoader(Stream(size, hangs_at), batch_size=1)
     if kind == "before" and rank == bad_rank:
         misbehave("raise")
-    brain.fit(counter, loader, DataLoader(Points(4), 2))
+    if "_in_test" in kind:
+        brain.evaluate(DataLoader(Points(TESTED)))
+    else:
+        brain.fit(counter, loader, DataLoader(Points(4), 2))
     weights = [round(float(value.double().sum()), 9) for value in model["model"].parameters()]
     print(f"DONE {rank} {brain.optimizer_step} {weights}", flush=True)
     torch.distributed.destroy_process_group()

@@ -10,7 +10,7 @@ import pytest
 
 from brain_lightning.parts.checkpoints.checkpointer import Checkpointer
 
-from .faults import INTERVAL
+from .faults import INTERVAL, TESTED
 from .processes import Outcome, Processes, clean_environment, run_ranks
 
 LONG = pytest.mark.long
@@ -168,6 +168,24 @@ def test_outside_of_training_the_others_say_why(
     outcome = perform(kind, 1, tmp_path)
     assert outcome.codes == [1, code], outcome.report()
     assert re.search(f"Process 0 cannot go on: {message}", outcome.outputs[0]), outcome.report()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("fault", "step", "message"),
+    [
+        ("raise", 2, "process 1 failed at step 2 .*: ValueError: the data of this process are"),
+        pytest.param("kill", 2, "process 1 is gone, at step", marks=LONG),
+        pytest.param("raise", TESTED, f"process 1 failed at step {TESTED} ", marks=LONG),
+    ],
+)
+def test_in_a_test_the_others_end_too(tmp_path: Path, fault: str, step: int, message: str) -> None:
+    """Where processes exchange nothing until its end."""
+    outcome = perform(f"{fault}_in_test {step}", 1, tmp_path)
+    assert outcome.codes[0] == 1, outcome.report()
+    assert re.search(f"Process 0 cannot go on: {message}", outcome.outputs[0]), outcome.report()
+    is_whole = (tmp_path / "tested-0").read_text() == str(TESTED)
+    assert is_whole == (step == TESTED)
 
 
 @LONG

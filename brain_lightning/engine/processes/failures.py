@@ -17,6 +17,7 @@ from brain_lightning.ground.failure_board import (
     is_connection_error,
     lost,
 )
+from brain_lightning.ground.joint_decision import highest
 from brain_lightning.ground.quick_exit import end_quickly
 
 
@@ -26,7 +27,7 @@ def failures_told(brain: BrainProtocol) -> Iterator[None]:
 
     A process that raises leaves a note and lets its error through. When it ends, the others lose
     the connection to it, or have waited for it too long, and raise an error with what the note
-    says; without a note, with what can be found out.
+    says; without a note, with what can be found out. No process leaves the run before all are done.
 
     Raises:
         OtherProcessError: another process ended the run.
@@ -39,6 +40,7 @@ def failures_told(brain: BrainProtocol) -> Iterator[None]:
     board = _board_of_all()
     with board.run() as run, _told(brain, board, run):
         yield
+        highest(0)  # what is empty is not exchanged
 
 
 def _board_of_all() -> FailureBoard:

@@ -20,6 +20,7 @@ from brain_lightning.engine.sharded_modules.sharding import reshard
 from brain_lightning.engine.stages.batch_tickets import BatchTickets
 from brain_lightning.engine.stages.stop_iteration import stop_iteration_kept
 from brain_lightning.engine.trainer.progress_bar import StageBar
+from brain_lightning.ground.failure_board import FailureBoard, board_in_use
 from brain_lightning.ground.stage import Stage
 from brain_lightning.parts.checkpoints.gathering import others_at_hand
 
@@ -45,6 +46,7 @@ class EvaluationPass:
         self.average: Any = 0.0
         self._whole = tickets
         self._shared: SharedEvaluation | None = None
+        self._board: FailureBoard | None = None
         self._bar = bar
         self._finished = False
         self._gradients = torch.is_grad_enabled()
@@ -64,6 +66,7 @@ class EvaluationPass:
             is_trial: the stage will be abandoned.
         """
         self.average, self._finished = 0.0, False
+        self._board = board_in_use()
         with stop_iteration_kept(), self.as_before():
             if self.stage is Stage.VALID:
                 self.brain.on_stage_start(self.stage, self.epoch)
@@ -113,6 +116,8 @@ class EvaluationPass:
         if self._shared is None and brain.debug and brain.step == brain.debug_batches:
             self._finished = True
         self._bar.advance(stops_here=self._finished)
+        if self._board is not None:
+            self._board.look()
         return loss
 
     def close(self, limited: bool) -> Any:
