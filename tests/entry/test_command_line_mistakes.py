@@ -166,6 +166,34 @@ def test_what_a_trainer_of_the_recipes_own_may_take_is_left_to_it(run, given, ca
     assert given.partition("=")[0] in capsys.readouterr().out
 
 
+OWNED = {
+    "max_epochs=3": "the epoch counter given to fit() says how many epochs there are",
+    "precision=16": "Set 'precision' instead of trainer.precision.",
+    "strategy=ddp_spawn": "'ddp_spawn'",
+}
+
+
+@pytest.mark.parametrize("given", OWNED)
+def test_what_the_recipe_or_a_run_option_says_is_one_line_and_status_2(run, given, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run("h.yaml", f"--trainer.{given}", "--device=cpu")
+
+    assert ended.value.code == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("train.py: error: trainer: ")
+    assert OWNED[given] in said[-1]
+    assert "Traceback" not in "".join(said)
+
+
+def test_in_code_it_is_a_value_error(run):
+    in_code = RECIPE.replace("hparams=hparams)", "hparams={'trainer': {'max_epochs': 3}})")
+
+    with pytest.raises(ValueError, match="the epoch counter given to fit") as raised:
+        run("h.yaml", "--device=cpu", recipe=in_code)
+
+    assert not isinstance(raised.value, SystemExit)
+
+
 def test_in_a_file_they_are_the_recipes_error(run, tmp_path):
     (tmp_path / "own.yaml").write_text("trainer: {max_step: 1}\n", encoding="utf-8")
 

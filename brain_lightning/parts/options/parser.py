@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -175,7 +175,7 @@ def _argument(declared: dataclasses.Field[Any], default: Any) -> dict[str, Any]:
     elif str(declared.type).startswith("list"):
         argument["nargs"] = "*"
     elif own_default is not None and not isinstance(own_default, dict):
-        argument["type"] = bool_from_text if own_default is True else type(own_default)
+        argument["type"] = bool_from_text if own_default is True else _conversion(declared)
     if option.refused_when_parsed:
         argument["choices"] = list(option.choices or ())
     return argument
@@ -184,6 +184,20 @@ def _argument(declared: dataclasses.Field[Any], default: Any) -> dict[str, Any]:
 def _help_text(sentence: str, default: Any) -> str:
     shown = "" if default is None or default is False or default == {} else f" Default: {default}."
     return (sentence + shown).replace("%", "%%")
+
+
+def _conversion(declared: dataclasses.Field[Any]) -> Callable[[str], Any]:
+    usual = type(default_of(declared))
+    takes_whole_ones = type(default_of(declared, "speechbrain")) is int
+    return number if usual is float and takes_whole_ones else usual
+
+
+def number(text: str) -> int | float:
+    """Read a number; a whole one is an integer, as SpeechBrain's parser takes no other."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def bool_from_text(text: str) -> bool:

@@ -234,7 +234,7 @@ def _settle_checkpoint_intervals(values: dict[str, Any], given: set[str]) -> Non
             f"ckpt_interval_minutes is {minutes:g} and ckpt_interval_steps is {steps}; only one "
             "of them can set when to save. Set the other one to 0."
         )
-    values["ckpt_interval_minutes"] = 0.0
+    values["ckpt_interval_minutes"] = 0
 
 
 def _settle_device(values: dict[str, Any]) -> None:

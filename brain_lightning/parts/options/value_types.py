@@ -45,11 +45,11 @@ def _integer(value: Any) -> int:
     return int(value)
 
 
-def _float(value: Any) -> float:
+def _float(value: Any) -> Any:
     number = _number(value)
     if number is None or math.isnan(number):
         raise ValueError("a number")
-    return number
+    return value  # an integer stays one, as in SpeechBrain: recipes print it
 
 
 def _number(value: Any) -> float | None:

@@ -63,6 +63,20 @@ def test_checkpoint_intervals(run_opts, hparams, expected):
     assert (values["ckpt_interval_minutes"], values["ckpt_interval_steps"]) == expected
 
 
+@pytest.mark.parametrize("minutes", [30, 30.0, 0.5])
+@pytest.mark.parametrize("name", ["ckpt_interval_minutes", "max_grad_norm"])
+def test_numbers_stay_of_the_kind_that_they_are_given_in(name, minutes):
+    for given in ({name: minutes}, {}), ({}, {name: minutes}):
+        value = resolve_options({**CPU, **given[0]}, given[1]).values[name]
+        assert (value, type(value)) == (minutes, type(minutes))
+
+
+@pytest.mark.parametrize(("text", "kind"), [("30", int), ("0.5", float)])
+def test_minutes_on_the_command_line(text, kind):
+    _, run_opts, _ = parse_arguments(["h.yaml", "--ckpt_interval_minutes", text])
+    assert type(run_opts.ckpt_interval_minutes) is kind
+
+
 def test_run_options_put_into_hparams_do_not_count_as_given():
     _, run_opts, _ = parse_arguments(["h.yaml", "--device=cpu", "--ckpt_interval_steps", "5"])
     hparams = {"seed": 1}
@@ -142,7 +156,6 @@ def test_where_a_value_comes_from_is_logged(caplog):
         ("optimizer_step_limit", "7", 7),
         ("grad_accumulation_factor", 2.0, 2),
         ("nonfinite_patience", float("inf"), sys.maxsize),
-        ("max_grad_norm", 5, 5.0),
         ("debug", 1, True),
         ("jit_module_keys", ("a", "b"), ["a", "b"]),
         ("precision", None, None),
