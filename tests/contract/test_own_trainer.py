@@ -428,7 +428,9 @@ def test_a_search_after_a_fit_that_failed_before_it(tmp_path: Path) -> None:
     assert found_by(finder) is not None
 
 
-@pytest.mark.parametrize("method", ["validate", "test", "predict"])
+@pytest.mark.parametrize(
+    "method", ["validate", pytest.param("test", marks=pytest.mark.long), "predict"]
+)
 def test_scale_batch_size_by_an_evaluation(tmp_path: Path, method: Any) -> None:
     """No stage ends, because that is where recipes save, and nothing is left for a fit."""
     brain = small_brain(tmp_path, saves=True)
@@ -449,7 +451,7 @@ def test_scale_batch_size_by_an_evaluation(tmp_path: Path, method: Any) -> None:
     assert module.brain.optimizer_step == 2 * 3
 
 
-@pytest.mark.parametrize("method", ["validate", "test"])
+@pytest.mark.parametrize("method", [pytest.param("validate", marks=pytest.mark.long), "test"])
 def test_a_batch_size_that_is_found_before_an_evaluation(tmp_path: Path, method: str) -> None:
     class Finder(callbacks.BatchSizeFinder):
         def on_fit_start(self, *_: Any) -> None:

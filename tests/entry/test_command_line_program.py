@@ -154,8 +154,8 @@ def test_version(capsys):
     "arguments",
     [
         ["--help"],
-        ["run", "--help"],
-        ["doctor", "train.py"],
+        pytest.param(["run", "--help"], marks=pytest.mark.long),
+        pytest.param(["doctor", "train.py"], marks=pytest.mark.long),
         pytest.param(["doctor", "--ranks", "--json"], marks=pytest.mark.long),
         ["convert", "--list", "CKPT+first"],
     ],

@@ -87,6 +87,7 @@ def test_has_the_numbers_of_speechbrain(tmp_path: Path, resumed: Path) -> None:
     assert log_lines(resumed)[:4] == theirs
 
 
+@pytest.mark.long
 def test_bf16_has_the_numbers_of_speechbrain(tmp_path: Path, resumed: Path) -> None:
     options = [*HALF, "--precision", "bf16"]
     theirs = run_under_speechbrain(tmp_path, *options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -306,10 +307,11 @@ def test_resumed(interruption: str, tmp_path: Path) -> None:
     ("interruption", "first", "second"),
     [
         *MOVED,
-        ("with_accumulation", "speechbrain", "brain_lightning"),
-        ("with_accumulation", "brain_lightning", "speechbrain"),
-        ("in_a_looped_loader", "speechbrain", "brain_lightning"),
-        ("in_a_looped_loader", "brain_lightning", "speechbrain"),
+        *(
+            pytest.param(interruption, first, second, marks=pytest.mark.long)
+            for interruption in ("with_accumulation", "in_a_looped_loader")
+            for first, second in permutations(("speechbrain", "brain_lightning"))
+        ),
     ],
 )
 def test_moved_to_the_other_library(

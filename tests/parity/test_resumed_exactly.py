@@ -29,6 +29,12 @@ from .interrupted_runs import (
 # torch says so of a scheduler that is stepped in a process where its optimizer has not stepped yet.
 pytestmark = pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 
+
+def of_the_long_form(*cuts: int) -> list[Any]:
+    """Interruptions, one each, that repeat what others show."""
+    return [pytest.param((cut,), marks=pytest.mark.long) for cut in cuts]
+
+
 SETTINGS = {
     "plain": Setting({"ckpt_interval_steps": 1}),
     "every third batch": Setting({"ckpt_interval_steps": 3}),
@@ -201,7 +207,7 @@ def test_what_comes_behind_a_finished_run_draws_what_it_would_have(tmp_path: Pat
 
 # Four and five are before the first validation and in it, nine and ten are around the end of the
 # epoch; the validation behind the last batch of an epoch is the seventh.
-@pytest.mark.parametrize("cuts", [(4,), (5,), (6,), (7,), (10,), (6, 6, 6)], ids=str)
+@pytest.mark.parametrize("cuts", [(5,), (7,), (6, 6, 6), *of_the_long_form(4, 6, 10)], ids=str)
 def test_same_end_with_validation_by_steps(
     cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
 ) -> None:
@@ -212,7 +218,7 @@ def test_same_end_with_validation_by_steps(
 
 # Three and six are in front of a validation, four and eight in one; seven ends an epoch in the one
 # way, and is followed by a validation in the other.
-@pytest.mark.parametrize("cuts", [(4,), (5,), (7,), (8,), (3, 2)], ids=str)
+@pytest.mark.parametrize("cuts", [(7,), (3, 2), *of_the_long_form(4, 5, 8)], ids=str)
 @pytest.mark.parametrize("name", ["validation by a share", "validation by batches"])
 def test_same_end_with_validation_in_the_epoch(
     name: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
@@ -223,7 +229,7 @@ def test_same_end_with_validation_in_the_epoch(
 
 # A stream is asked for its next batch before the validation begins, to know whether there is one.
 # Three is saved before a validation and six in one, nine is behind it; twelve is the epoch's end.
-@pytest.mark.parametrize("cuts", [(4,), (5,), (6,), (9,), (12,), (13,), (6, 2, 6)], ids=str)
+@pytest.mark.parametrize("cuts", [(12,), (6, 2, 6), *of_the_long_form(4, 5, 6, 9, 13)], ids=str)
 @pytest.mark.parametrize("when", ["validation by steps", "saved in validation"])
 def test_same_end_with_validation_in_the_middle_of_a_stream(
     when: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
@@ -239,7 +245,7 @@ LOADERS = ["looped loader", "batch sampler", "sampler", "stream"]
 
 
 # Eight and ten are in validation, and where the looped loader starts its inner loader again.
-@pytest.mark.parametrize("cuts", [(8,), (10,), (11, 2)], ids=str)
+@pytest.mark.parametrize("cuts", [(8,), (11, 2), *of_the_long_form(10)], ids=str)
 @pytest.mark.parametrize("name", LOADERS)
 def test_same_end_with_other_loaders(
     name: str, cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
@@ -249,7 +255,7 @@ def test_same_end_with_other_loaders(
 
 
 # Six batches an epoch: in its validation, and in the next epoch.
-@pytest.mark.parametrize("cuts", [(2,), (5,), (6, 3), (16, 3)], ids=str)
+@pytest.mark.parametrize("cuts", [(5,), (16, 3), *of_the_long_form(2, 6)], ids=str)
 def test_same_end_with_fewer_batches_an_epoch(
     cuts: tuple[int, ...], tmp_path: Path, reference_folder: Path
 ) -> None:
@@ -345,7 +351,9 @@ class Counters:
         self.bars.append((stage.name, total, initial))
 
 
-@pytest.mark.parametrize("cut", [4, 7, 8, 12])
+@pytest.mark.parametrize(
+    "cut", [8, *(pytest.param(cut, marks=pytest.mark.long) for cut in (4, 7, 12))]
+)
 def test_counters_go_on(cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counters = Counters(monkeypatch)
     setting = Setting({"ckpt_interval_steps": 1}, callbacks=counters.callbacks)

@@ -63,7 +63,11 @@ def train(
     return brain.modules.state_dict()
 
 
-@pytest.mark.parametrize("is_ready", [False, True], ids=["data set", "loader"])
+@pytest.mark.parametrize(
+    "is_ready",
+    [pytest.param(False, marks=pytest.mark.long), True],
+    ids=["data set", "loader"],
+)
 @pytest.mark.parametrize("hook", ["on_fit_start", "on_train_epoch_start", "on_train_batch_start"])
 @pytest.mark.parametrize("steps", [2, pytest.param(6, marks=pytest.mark.long)])
 def test_it_is_where_the_recovered_run_was(
