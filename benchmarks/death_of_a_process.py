@@ -4,10 +4,10 @@ Run with OMP_NUM_THREADS=1::
 
     python benchmarks/death_of_a_process.py
 
-Two, three and four processes train with gloo; one is killed, raises, or leaves with ``os._exit``,
-at several steps. Each is started by itself, as a launcher does it: those that the tests fork from
-a prepared one take twice as long to end. What a run writes goes to a temporary folder that is
-deleted.
+Two, three and four processes train with gloo, or test, where they exchange nothing; one is killed,
+raises, or leaves with ``os._exit``, at several steps. Each is started by itself, as a launcher does
+it: those that the tests fork from a prepared one take twice as long to end. What a run writes goes
+to a temporary folder that is deleted.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.distributed.processes import (
 )
 
 PATIENCE = 60.0
+KINDS = ("kill", "raise", "os_exit", "kill_in_test", "raise_in_test")
 
 
 def seconds_until_all_are_gone(kind: str, rank: int, count: int, step: int) -> float:
@@ -58,11 +59,12 @@ def _ends(running: list[subprocess.Popen[bytes]]) -> Iterator[float]:
 
 
 def main() -> None:
-    print(f"{'what':<10}{'processes':>10}{'of them':>10}{'step':>6}{'seconds':>10}")
-    for kind, count, step in itertools.product(("kill", "raise", "os_exit"), (2, 3, 4), (1, 7)):
+    print(f"{'what':<15}{'processes':>10}{'of them':>10}{'step':>6}{'seconds':>10}")
+    for kind, count, step in itertools.product(KINDS, (2, 3, 4), (1, 7)):
         for rank in sorted({0, count - 1}):
-            seconds = seconds_until_all_are_gone(kind, rank, count, step)
-            print(f"{kind:<10}{count:>10}{rank:>10}{step:>6}{seconds:>10.2f}", flush=True)
+            fault = f"{kind} {step}" if kind.endswith("_in_test") else kind
+            seconds = seconds_until_all_are_gone(fault, rank, count, step)
+            print(f"{kind:<15}{count:>10}{rank:>10}{step:>6}{seconds:>10.2f}", flush=True)
 
 
 if __name__ == "__main__":

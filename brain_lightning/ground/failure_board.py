@@ -29,8 +29,12 @@ GRACE = 30.0
 processes wait less for one another (``get_timeout``)."""
 
 
-LOOKS = 0.5
-"""Seconds between two looks at the others, where nothing else tells that one of them has gone."""
+LOOKS = 0.25
+"""Seconds between two looks at the others, where nothing else tells that one of them has gone.
+
+The second look that misses it ends the process, which takes a third of a second itself: within one
+second all are gone.
+"""
 
 
 class OthersMissed(RuntimeError):
