@@ -213,7 +213,8 @@ class BrainModule(BrainGovernedModule):
     def configure_optimizers(self) -> Any:
         """Call ``on_fit_start``: compile, wrap, create optimizers, recover."""
         connection = connection_of(self.brain)
-        connection.resume = None  # only what this fit recovers counts
+        # Only what this fit recovers counts.
+        connection.resume, connection.resumes_nothing = None, False
         if not self._run.is_inner:
             count_fit(self.brain.checkpointer)
         saved = self._checkpoint.take()
@@ -224,7 +225,8 @@ class BrainModule(BrainGovernedModule):
             if saved is None:
                 with loaders_wait() as loaders:
                     self.brain.on_fit_start()
-                loaders.go_on(exactly=connection.resume is not None)
+                # A checkpoint may have loaders and not the Brain: a recipe's own Checkpointer.
+                loaders.go_on(exactly=not connection.resumes_nothing)
             else:
                 with no_recovery(self.brain.checkpointer):
                     self.brain.on_fit_start()

@@ -44,6 +44,8 @@ class Connection:
         self.interval_saver = IntervalSaver()
         self.resume: Resume | None = None
         """What the checkpoint that was recovered last has for an exact resume."""
+        self.resumes_nothing = False
+        """Whether the Brain has recovered in this fit, and there is nothing to resume."""
 
         self.repeated_lines: RepeatedLines | None = None
         """What the train logs have after the point from which the fit in progress goes on."""

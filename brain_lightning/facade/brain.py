@@ -698,10 +698,12 @@ class Brain:
 
     @mark_as_loader
     def _recover(self, path: str | Path, end_of_epoch: bool) -> None:
+        connection = connection_of(self)
         resume = read_resume_file(path)
-        connection_of(self).resume = resume_from(resume, self.checkpointer, end_of_epoch)
+        connection.resume = resume_from(resume, self.checkpointer, end_of_epoch)
+        connection.resumes_nothing = connection.resume is None
         restore_uncounted_steps(self, resume)
-        connection_of(self).written_by_callbacks = (resume or {}).get("callback_checkpoint")
+        connection.written_by_callbacks = (resume or {}).get("callback_checkpoint")
         state = read_brain_state(path)
         self.step = state["step"]
         self.avg_train_loss = state["avg_train_loss"]

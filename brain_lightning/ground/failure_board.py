@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from brain_lightning.ground.errors import OtherProcessError
+from brain_lightning.ground.joint_decision import cpu_group
 from brain_lightning.ground.note_server import NoteServer, leave_notes
 from brain_lightning.ground.process_group import get_timeout
 from brain_lightning.ground.ranks import ddp_prevent_block
@@ -71,6 +72,7 @@ class FailureBoard:
     def __init__(self) -> None:
         """Keep notes, and learn where the others are."""
         self.rank = torch.distributed.get_rank()
+        cpu_group()  # while all are there: they meet in it at the end of the run
         name = [uuid.uuid4().hex]
         torch.distributed.broadcast_object_list(name)
         self.session: str = name[0]
