@@ -25,6 +25,12 @@ class RecoveredLoaders:
         """Let ``loader`` wait; what it has recovered before counts no more."""
         self._waiting[id(loader)] = (take, state)
 
+    def take_now(self, loader: object) -> None:
+        """Let ``loader`` take all that it recovered, if it waits: it is used already."""
+        take, state = self._waiting.pop(id(loader), (None, None))
+        if take is not None:
+            take(state)
+
     def go_on(self, exactly: bool) -> None:
         """Let them take what they recovered: all of it, or what SpeechBrain's would."""
         waiting, self._waiting = self._waiting, {}
@@ -58,3 +64,9 @@ def take_recovered(loader: object, take: _Take, state: Mapping[str, Any] | None)
         _fits[-1].hold(loader, take, state)
     else:
         take(state)
+
+
+def wait_no_longer(loader: object) -> None:
+    """Let ``loader`` take what it recovered before it is iterated or saved."""
+    for fit in _fits:
+        fit.take_now(loader)

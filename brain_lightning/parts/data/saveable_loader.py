@@ -40,7 +40,7 @@ from brain_lightning.parts.data.loader_progress import (
     read_position,
 )
 from brain_lightning.parts.data.loading_workers import HandedOver, LoadingWorkers, WorkerStates
-from brain_lightning.parts.data.recovered_loaders import take_recovered
+from brain_lightning.parts.data.recovered_loaders import take_recovered, wait_no_longer
 from brain_lightning.parts.data.remaining_indices import RemainingIndices
 from brain_lightning.parts.data.sampler_states import SamplerStates
 
@@ -113,6 +113,7 @@ class SaveableDataLoader(_DataLoader):
     @override
     def __iter__(self) -> CountingIterator:  # type: ignore[override]  # torch names a private class
         """Start an epoch, or go on with the one that a checkpoint was saved in."""
+        wait_no_longer(self)
         if self._progress is None and self._pending is None and not self._is_iterable:
             self._pending = self._progress_from(take_waiting(self) or {"position": None})
         pending, self._pending = self._pending, None
@@ -250,6 +251,7 @@ class SaveableDataLoader(_DataLoader):
         """
         if self._reported is not None:
             return self._reported
+        wait_no_longer(self)
         progress = self._pending or self._progress
         if progress is None:
             return {"position": None, "finished": False}

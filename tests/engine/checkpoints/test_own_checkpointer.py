@@ -19,12 +19,17 @@ class Interrupted(Exception):
 
 class SavingByItself(SmallBrain):
     own: Checkpointer
+    looks = False
+    loader: Any
+    looked: int
     left: int
     seen: list[torch.Tensor]
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
         self.own.recover_if_possible()
+        if self.looks:
+            self.looked = len(list(self.loader))
 
     def on_fit_batch_end(self, batch: Any, *args: Any) -> None:
         self.seen.append(batch[0])
@@ -61,3 +66,13 @@ def test_the_batches_are_those_of_a_run_never_interrupted(
     parts = run(tmp_path / "parts", wrap, 3, left=2) + run(tmp_path / "parts", wrap, 99)
     assert len(parts) == len(whole)
     assert all(map(torch.equal, parts, whole))
+
+
+def test_a_loader_that_is_iterated_before_training_gives_what_was_left(tmp_path: Path) -> None:
+    run(tmp_path, lambda loader: loader, 3, left=2)
+    brain = small_brain(tmp_path, SavingByItself, epochs=1)
+    brain.left, brain.seen, brain.looks = -1, [], True
+    brain.loader = SaveableDataLoader(Points(), batch_size=BATCH)
+    brain.own = Checkpointer(tmp_path / "own", {"loader": brain.loader})
+    brain.fit(brain.hparams.counter, brain.loader)
+    assert (brain.looked, len(brain.seen)) == (3, 5)
