@@ -13,7 +13,7 @@ from brain_lightning.parts.checkpoints.hooks import (
 )
 from brain_lightning.parts.checkpoints.resume_file import read_resume_file, write_resume_file
 from brain_lightning.parts.data.batch_size import BatchsizeGuesser
-from brain_lightning.parts.data.recovered_loaders import take_recovered
+from brain_lightning.parts.data.recovered_loaders import take_recovered, wait_no_longer
 
 
 @register_checkpoint_hooks
@@ -58,6 +58,7 @@ class LoopedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Go on where the last epoch stopped."""
+        wait_no_longer(self)
         if self.iterator is None and not self._starts_with_batch:
             self.iterator = iter(self.loader)
         return self
@@ -100,6 +101,7 @@ class LoopedLoader:
     @mark_as_saver
     def save(self, path: str | Path) -> None:
         """Write the three counts to a file, and the loader's state to one beside it."""
+        wait_no_longer(self)
         inner = self.loader.state_dict() if _has_state(self.loader) else None  # type: ignore[attr-defined]
         state = None if inner is None else {"total_steps": self.total_steps, "loader": inner}
         write_resume_file(path, state)

@@ -21,7 +21,7 @@ class SavingByItself(SmallBrain):
     own: Checkpointer
     looks = False
     loader: Any
-    looked: int
+    looked: list[torch.Tensor]
     left: int
     seen: list[torch.Tensor]
 
@@ -29,7 +29,7 @@ class SavingByItself(SmallBrain):
         super().on_fit_start()
         self.own.recover_if_possible()
         if self.looks:
-            self.looked = len(list(self.loader))
+            self.looked = [batch[0] for batch in self.loader]
 
     def on_fit_batch_end(self, batch: Any, *args: Any) -> None:
         self.seen.append(batch[0])
@@ -68,11 +68,18 @@ def test_the_batches_are_those_of_a_run_never_interrupted(
     assert all(map(torch.equal, parts, whole))
 
 
-def test_a_loader_that_is_iterated_before_training_gives_what_was_left(tmp_path: Path) -> None:
-    run(tmp_path, lambda loader: loader, 3, left=2)
-    brain = small_brain(tmp_path, SavingByItself, epochs=1)
+@pytest.mark.parametrize("wrap", [lambda loader: loader, looped], ids=["plain", "looped"])
+def test_a_loader_that_is_iterated_before_training_gives_what_was_left(
+    tmp_path: Path, wrap: Callable[[Any], Any]
+) -> None:
+    whole = run(tmp_path / "whole", wrap, 3)
+    run(tmp_path / "parts", wrap, 3, left=2)
+    brain = small_brain(tmp_path / "parts", SavingByItself, epochs=1)
     brain.left, brain.seen, brain.looks = -1, [], True
-    brain.loader = SaveableDataLoader(Points(), batch_size=BATCH)
-    brain.own = Checkpointer(tmp_path / "own", {"loader": brain.loader})
+    torch.manual_seed(99)
+    brain.loader = wrap(SaveableDataLoader(Points(), batch_size=BATCH, shuffle=True))
+    brain.own = Checkpointer(tmp_path / "parts" / "own", {"loader": brain.loader})
     brain.fit(brain.hparams.counter, brain.loader)
-    assert (brain.looked, len(brain.seen)) == (3, 5)
+    assert len(brain.looked) == 3
+    assert all(map(torch.equal, brain.looked, whole[2:]))
+    assert len(brain.seen) == 5
